@@ -1,0 +1,1 @@
+//! Simulation, fault-injecting lab scenarios, oracles and benchmarks of stead.

@@ -1,0 +1,1 @@
+//! stead keeps a one-person web site standing in its operator's stead.

@@ -1,0 +1,1 @@
+//! The stead agent: the I/O around stead-proto.

@@ -1,0 +1,109 @@
+//! The one place where values become bytes and bytes become values.
+//!
+//! A frame is one version byte followed by bincode (fixed-width integers, little endian). Nothing is
+//! self-describing: a new field is a new version of the type that carries it, told apart by an enum
+//! variant at the top of each message.
+//!
+//! **Invariant.** A limit is checked before anything is allocated, when writing as well as when reading;
+//! left-over bytes are refused; an unknown version is refused, never guessed.
+
+use alloc::vec::Vec;
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The version that this build writes. It reads this one and, once there is one, the one before.
+pub const VERSION: u8 = 1;
+
+/// Why a value could not be written or read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// Longer than its kind of frame may be.
+    #[error("{bytes} bytes, where at most {bytes_max} are allowed")]
+    TooLong {
+        /// The size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// Another protocol version, or not a frame at all.
+    #[error("protocol version {0}, where this build speaks {VERSION}: upgrade the older node")]
+    Version(u8),
+    /// Truncated, padded, or not what was expected.
+    #[error("malformed")]
+    Malformed,
+}
+
+/// The hard ceiling for any frame; each kind has its own, lower limit beside it.
+const ANY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const CONFIG: Configuration<LittleEndian, Fixint, Limit<ANY_BYTES_MAX>> =
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<ANY_BYTES_MAX>();
+
+/// Writes `value` as a frame of at most `bytes_max` bytes.
+///
+/// # Errors
+/// [`CodecError::TooLong`] if it does not fit.
+pub fn encode<T: Serialize>(value: &T, bytes_max: usize) -> Result<Vec<u8>, CodecError> {
+    let mut frame = alloc::vec![VERSION];
+    frame.extend(bincode::serde::encode_to_vec(value, CONFIG).map_err(|_| CodecError::Malformed)?);
+    check_length(frame.len(), bytes_max)?;
+    Ok(frame)
+}
+
+/// Reads a frame of at most `bytes_max` bytes, all of it.
+///
+/// # Errors
+/// [`CodecError`] for whatever a peer or a disk may have done to it.
+pub fn decode<T: DeserializeOwned>(frame: &[u8], bytes_max: usize) -> Result<T, CodecError> {
+    check_length(frame.len(), bytes_max)?;
+    let (&version, body) = frame.split_first().ok_or(CodecError::Malformed)?;
+    if version != VERSION {
+        return Err(CodecError::Version(version));
+    }
+    let (value, read) = bincode::serde::decode_from_slice(body, CONFIG).map_err(|_| CodecError::Malformed)?;
+    if read == body.len() { Ok(value) } else { Err(CodecError::Malformed) }
+}
+
+fn check_length(bytes: usize, bytes_max: usize) -> Result<(), CodecError> {
+    if bytes <= bytes_max { Ok(()) } else { Err(CodecError::TooLong { bytes, bytes_max }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_frame_is_a_version_byte_and_fixed_width_fields() {
+        assert_eq!(encode(&(7_u16, 1_u8), 100), Ok(alloc::vec![1, 7, 0, 1]));
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_on_both_sides() {
+        let long = CodecError::TooLong { bytes: 4, bytes_max: 3 };
+        assert_eq!(encode(&(7_u16, 1_u8), 3), Err(long));
+        assert_eq!(decode::<(u16, u8)>(&[1, 7, 0, 1], 3), Err(long));
+    }
+
+    #[test]
+    fn left_over_bytes_and_other_versions_are_refused() {
+        assert_eq!(decode::<(u16, u8)>(&[1, 7, 0, 1, 0], 100), Err(CodecError::Malformed));
+        assert_eq!(decode::<(u16, u8)>(&[2, 7, 0, 1], 100), Err(CodecError::Version(2)));
+        assert_eq!(decode::<()>(&[], 100), Err(CodecError::Malformed));
+    }
+
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        let mut frame = alloc::vec![1];
+        frame.extend(u64::MAX.to_le_bytes());
+        assert_eq!(decode::<Vec<u64>>(&frame, 100), Err(CodecError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes: Vec<u8>) {
+            let _ = decode::<(String, Vec<u32>, Option<bool>)>(&bytes, 1_000);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Every bound in one place: what a peer, an operator or a disk can make this node hold, send or wait for.
+
+use crate::time::Span;
+
+/// Nodes in one roster.
+pub const NODES_MAX: usize = 32;
+/// Nodes that vote.
+pub const VOTERS_MAX: usize = 9;
+/// Operators of one mesh.
+pub const OPERATORS_MAX: usize = 32;
+/// Services of one site.
+pub const SERVICES_MAX: usize = 32;
+/// Endpoints of one site.
+pub const ENDPOINTS_MAX: usize = 16;
+/// Addresses under which one node may be reached.
+pub const ADDRESSES_MAX: usize = 8;
+/// Versions of the site that are kept for `site history` and `site rollback`.
+pub const SITE_HISTORY_MAX: usize = 32;
+/// Incidents that the replicated state keeps; the oldest closed one goes first.
+pub const INCIDENTS_MAX: usize = 256;
+/// Lines in one incident.
+pub const INCIDENT_LINES_MAX: usize = 64;
+
+/// Bytes of a name (node, service, endpoint).
+pub const NAME_BYTES_MAX: usize = 40;
+/// Bytes of a free text (a reason, an incident's line).
+pub const TEXT_BYTES_MAX: usize = 300;
+/// Bytes of a command line in the site or the configuration.
+pub const COMMAND_BYTES_MAX: usize = 1_000;
+
+/// Bytes of one replicated command.
+pub const COMMAND_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one report.
+pub const REPORT_FRAME_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of one lease message; it has to fit a datagram.
+pub const LEASE_FRAME_BYTES_MAX: usize = 1_000;
+/// Bytes of one Raft message other than a snapshot.
+pub const RAFT_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of one admin request or answer.
+pub const ADMIN_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of a snapshot.
+pub const SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How far the rates of two nodes' clocks may differ from true time, in parts per million (1 %).
+pub const CLOCK_DRIFT_PPM: u64 = 10_000;
+/// The longest lease that any site may ask for. A restarted voter stays silent for this long (DESIGN P7).
+pub const LEASE_MAX: Span = Span::from_ms(3_000);
+/// The shortest lease that any site may ask for.
+pub const LEASE_MIN: Span = Span::from_ms(60);
+/// The most that a gate may need to close after the lease ran out (address lifetimes count in seconds).
+pub const GATE_SLACK_MAX: Span = Span::from_ms(2_500);
+/// The time between an old lease's end and a new holder's first announcement, for frames under way.
+pub const HANDOVER_GUARD: Span = Span::from_ms(20);
+/// How far a term may jump without an election certificate.
+pub const TERM_JUMP_MAX: u64 = 64;
