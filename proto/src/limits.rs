@@ -53,3 +53,25 @@ pub const GATE_SLACK_MAX: Span = Span::from_ms(2_500);
 pub const HANDOVER_GUARD: Span = Span::from_ms(20);
 /// How far a term may jump without an election certificate.
 pub const TERM_JUMP_MAX: u64 = 64;
+/// Commands that a leader proposes at once.
+pub const PROPOSALS_MAX: usize = 8;
+/// For how long a successor has to be unable before another one is put in its place.
+pub const REORDER_AFTER: Span = Span::from_ms(3_000);
+/// How long something has to last before an incident is opened for it.
+pub const NOTE_AFTER: Span = Span::from_ms(2_000);
+/// How often a node reports when nothing changes.
+pub const REPORT_EVERY: Span = Span::from_ms(500);
+/// The least time between two reports.
+pub const REPORT_GAP_MIN: Span = Span::from_ms(20);
+/// How long a sign of life counts.
+pub const PATIENCE: Span = Span::from_ms(1_600);
+/// How often a node asks again what the others remember of it.
+pub const RECALL_EVERY: Span = Span::from_ms(200);
+/// How often a leader looks at everything when nothing seems to change.
+pub const DUTIES_EVERY: Span = Span::from_ms(500);
+/// The least time between two such looks.
+pub const DUTIES_GAP_MIN: Span = Span::from_ms(10);
+/// How long a leader waits after a proposal that failed.
+pub const RETRY_AFTER: Span = Span::from_ms(300);
+/// By how much a timer may be late before a node calls itself stalled.
+pub const STALL_MIN: Span = Span::from_ms(200);

@@ -1,0 +1,291 @@
+//! The mesh core of one node: events in, effects out.
+//!
+//! [`Mesh::handle`] is the one place where decisions meet: leases, elections, reports, recall, and what a
+//! leader proposes. The same value runs in the agent and in simulations.
+//!
+//! **Invariant.** No effect happens before what it depends on: effects are carried out in their order, and
+//! [`Effect::Remember`] precedes every answer that it makes binding. Before the recall is complete
+//! (DESIGN §11 P3) this node promises nothing, votes for nobody and reports nothing.
+
+mod duties;
+mod event;
+mod leases;
+mod recall;
+mod reports;
+mod status;
+
+pub use event::{Effect, Event, Now, RaftFacts, Serving};
+
+use crate::election::{self, Election};
+use crate::id::{Name, NodeId};
+use crate::lease::{self, Lease};
+use crate::limits::{DUTIES_EVERY, STALL_MIN};
+use crate::liveness::{Liveness, Row};
+use crate::memory::{Memories, Memory, Recall};
+use crate::message::Message;
+use crate::report::{GateSeen, Report, ServiceSeen, Unwell};
+use crate::sign::{SecretKey, Signed};
+use crate::state::State;
+use crate::time::{Instant, Span};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    sync::Arc,
+    vec::Vec,
+};
+use duties::Duties;
+use recall::Phase;
+use reports::Reporter;
+
+/// What a mesh core starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// This node.
+    pub me: NodeId,
+    /// Its key, for reports.
+    pub key: SecretKey,
+    /// The replicated state as it was applied last.
+    pub state: Arc<State>,
+    /// How the lease file of this boot was found.
+    pub records: lease::Records,
+    /// What the own store knew before this start.
+    pub own: Memory,
+    /// The number of this start, durable already.
+    pub incarnation: u64,
+    /// What this node saw of the others before.
+    pub memories: Memories,
+    /// How long to wait for a leader.
+    pub election_timeout: Span,
+    /// A random number.
+    pub seed: u64,
+    /// How the kernel enforces leases here.
+    pub gate: GateSeen,
+}
+
+/// The mesh core of one node.
+#[derive(Debug)]
+pub struct Mesh {
+    me: NodeId,
+    started: Instant,
+    state: Arc<State>,
+    config_since: Instant,
+    raft: RaftFacts,
+    leases: BTreeMap<Name, Lease>,
+    records: lease::Records,
+    serving: BTreeMap<Name, Serving>,
+    troubles: BTreeMap<Name, String>,
+    services: BTreeMap<Name, ServiceSeen>,
+    gate: GateSeen,
+    unwell: BTreeSet<Unwell>,
+    stalled_until: Instant,
+    rows: BTreeMap<NodeId, Row>,
+    signed: BTreeMap<NodeId, Signed<Report>>,
+    heard: BTreeMap<NodeId, Instant>,
+    rtt_us: BTreeMap<NodeId, u32>,
+    liveness: BTreeMap<NodeId, (Liveness, Instant)>,
+    memories: Memories,
+    phase: Phase,
+    election: Election,
+    reporter: Reporter,
+    duties: Duties,
+    stopping: bool,
+}
+
+impl Mesh {
+    /// A core that has just started and takes part in nothing yet.
+    #[must_use]
+    pub fn new(now: Instant, start: Start) -> Self {
+        let recall = Recall::new(start.own);
+        let mut mesh = Self {
+            me: start.me,
+            started: now,
+            state: start.state,
+            config_since: now,
+            raft: RaftFacts::default(),
+            leases: BTreeMap::new(),
+            records: start.records,
+            serving: BTreeMap::new(),
+            troubles: BTreeMap::new(),
+            services: BTreeMap::new(),
+            gate: start.gate,
+            unwell: BTreeSet::new(),
+            stalled_until: Instant::ZERO,
+            rows: BTreeMap::new(),
+            signed: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            rtt_us: BTreeMap::new(),
+            liveness: BTreeMap::new(),
+            memories: start.memories,
+            phase: Phase::Recalling { recall, ask_at: now },
+            election: Election::new(now, start.election_timeout, start.seed),
+            reporter: Reporter::new(start.key, start.incarnation),
+            duties: Duties::default(),
+            stopping: false,
+        };
+        mesh.match_leases_to_state(now);
+        mesh
+    }
+
+    /// When the core wants [`Event::Timer`] next.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let leases = self.leases.values().map(Lease::deadline).min().unwrap_or(Instant::NEVER);
+        match &self.phase {
+            Phase::Recalling { ask_at, .. } => *ask_at,
+            Phase::Lost => Instant::NEVER,
+            Phase::Running => leases
+                .min(self.election.deadline())
+                .min(self.reporter.deadline())
+                .min(self.duties.deadline()),
+        }
+    }
+
+    /// Takes in one event and says what has to happen.
+    pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
+        self.notice_stall(now.at);
+        match event {
+            Event::Timer => {}
+            Event::Datagram { from, bytes } => self.datagram(now.at, from, &bytes, out),
+            Event::Report { from, bytes } => self.take_report(now.at, from, &bytes, out),
+            Event::RoundTrip { peer, rtt_us } => drop(self.rtt_us.insert(peer, rtt_us)),
+            Event::State(state) => self.take_state(now.at, state, out),
+            Event::Raft(facts) => self.take_raft(facts),
+            Event::LeaderHeard => self.election.leader_heard(now.at),
+            Event::Service { name, seen } => self.take_service(now.at, name, seen, out),
+            Event::Gate(gate) => {
+                self.gate = gate;
+                self.reporter.hurry();
+            }
+            Event::Unwell { what, on } => self.take_unwell(what, on),
+            Event::Trouble { endpoint, text } => self.take_trouble(endpoint, text),
+            Event::Proposed { ticket, done } => self.duties.ended(now.at, ticket, done),
+            Event::Stop => self.stop(now.at, out),
+        }
+        self.settle(now, out);
+    }
+
+    /// Whatever is due by now.
+    fn settle(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.recall_if_due(now.at, out);
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        self.tick_leases(now.at, out);
+        self.tick_election(now.at, out);
+        self.report_if_due(now, out);
+        self.do_duties(now, out);
+    }
+
+    fn datagram(&mut self, now: Instant, from: NodeId, bytes: &[u8], out: &mut Vec<Effect>) {
+        let Ok(message) = Message::decode(bytes) else { return };
+        if !self.state.members.contains_key(&from) || from == self.me {
+            return;
+        }
+        self.hear(now, from);
+        match message {
+            Message::Recall => self.answer_recall(from, out),
+            Message::Recalled(memory) => self.take_recalled(from, memory),
+            Message::Lease(endpoint, message) => self.lease_message(now, &endpoint, from, message, out),
+            Message::Election(message) => self.election_message(now, from, &message, out),
+        }
+    }
+
+    fn hear(&mut self, now: Instant, from: NodeId) {
+        self.heard.insert(from, now);
+        if self.liveness.get(&from).is_none_or(|(liveness, _)| *liveness != Liveness::Up) {
+            self.duties.hurry(now);
+        }
+    }
+
+    fn take_state(&mut self, now: Instant, state: Arc<State>, out: &mut Vec<Effect>) {
+        if state.config.index != self.state.config.index {
+            self.config_since = now;
+        }
+        self.state = state;
+        let members = &self.state.members;
+        self.memories.retain(|node| members.contains_key(&node));
+        for map in [&mut self.heard] {
+            map.retain(|node, _| members.contains_key(node));
+        }
+        self.rows.retain(|node, _| members.contains_key(node));
+        self.signed.retain(|node, _| members.contains_key(node));
+        self.liveness.retain(|node, _| members.contains_key(node));
+        self.match_leases_to_state(now);
+        self.cease_what_changed(now, out);
+        self.reporter.hurry();
+        self.duties.hurry(now);
+    }
+
+    fn take_raft(&mut self, facts: RaftFacts) {
+        if facts.leader != self.raft.leader || facts.leading != self.raft.leading {
+            self.reporter.hurry();
+        }
+        self.raft = facts;
+    }
+
+    fn take_unwell(&mut self, what: Unwell, on: bool) {
+        let changed = if on { self.unwell.insert(what) } else { self.unwell.remove(&what) };
+        if changed {
+            self.reporter.hurry();
+        }
+    }
+
+    fn take_trouble(&mut self, endpoint: Name, text: Option<String>) {
+        match text {
+            Some(text) => drop(self.troubles.insert(endpoint, text)),
+            None => drop(self.troubles.remove(&endpoint)),
+        }
+    }
+
+    /// A core that is called long after it wanted to be was stopped or starved, and says so.
+    fn notice_stall(&mut self, now: Instant) {
+        if self.deadline() != Instant::NEVER && now.since(self.deadline()) >= STALL_MIN {
+            self.stalled_until = now.after(Span::from_ms(5_000));
+            self.reporter.hurry();
+        }
+    }
+
+    fn election_message(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        message: &election::Message,
+        out: &mut Vec<Effect>,
+    ) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        let mut wanted = Vec::new();
+        let facts = election_facts(self.me, &self.state, &self.raft);
+        self.election.message(now, &facts, from, message, &mut wanted);
+        carry(wanted, out);
+    }
+
+    fn tick_election(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let mut wanted = Vec::new();
+        let facts = election_facts(self.me, &self.state, &self.raft);
+        self.election.tick(now, &facts, &mut wanted);
+        carry(wanted, out);
+    }
+}
+
+fn election_facts<'a>(me: NodeId, state: &'a State, raft: &RaftFacts) -> election::Facts<'a> {
+    election::Facts { me, voters: &state.config.voters, last: raft.last, leading: raft.leading, able: raft.able }
+}
+
+fn carry(wanted: Vec<election::Output>, out: &mut Vec<Effect>) {
+    for output in wanted {
+        match output {
+            election::Output::Campaign => out.push(Effect::Campaign),
+            election::Output::Send(to, message) => send(out, to, &Message::Election(message)),
+        }
+    }
+}
+
+/// Sends a message that is known to fit.
+fn send(out: &mut Vec<Effect>, to: NodeId, message: &Message) {
+    let bytes = message.encode().expect("every message fits a datagram: names and epochs are bounded");
+    out.push(Effect::Send { to, bytes });
+}
+
+const _: () = assert!(DUTIES_EVERY.as_ns() > 0);

@@ -1,0 +1,101 @@
+//! What this node owes the mesh while it leads: plans, membership, incidents.
+
+use super::{Effect, Mesh, Now};
+use crate::id::NodeId;
+use crate::inventory::{Inventory, NodeNow};
+use crate::limits::{DUTIES_EVERY, DUTIES_GAP_MIN, PATIENCE, RETRY_AFTER};
+use crate::liveness::{self, Liveness};
+use crate::planner;
+use crate::time::Instant;
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+/// Proposals under way, and when to look again.
+#[derive(Debug, Default)]
+pub(super) struct Duties {
+    tickets: BTreeSet<u64>,
+    next_ticket: u64,
+    due: Instant,
+    last: Instant,
+    not_before: Instant,
+}
+
+impl Duties {
+    pub(super) fn deadline(&self) -> Instant {
+        self.due.max(self.not_before)
+    }
+
+    /// Something changed: look soon.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.due = self.due.min(now.max(self.last.after(DUTIES_GAP_MIN)));
+    }
+
+    pub(super) fn ended(&mut self, now: Instant, ticket: u64, done: bool) {
+        self.tickets.remove(&ticket);
+        if done {
+            self.hurry(now);
+        } else {
+            self.not_before = now.after(RETRY_AFTER);
+        }
+    }
+}
+
+impl Mesh {
+    pub(super) fn do_duties(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if now.at < self.duties.deadline() {
+            return;
+        }
+        (self.duties.last, self.duties.due) = (now.at, now.at.after(DUTIES_EVERY));
+        self.judge_all(now.at);
+        if !self.raft.leading {
+            self.duties.tickets.clear();
+            return;
+        }
+        self.follow_membership(out);
+        if !self.duties.tickets.is_empty() {
+            return;
+        }
+        let commands = planner::plan(&self.state, &self.inventory(now.at), now.unix_ms);
+        for command in commands {
+            self.duties.next_ticket += 1;
+            let ticket = self.duties.next_ticket;
+            self.duties.tickets.insert(ticket);
+            out.push(Effect::Propose { ticket, command: Box::new(command) });
+        }
+    }
+
+    /// Raft's membership follows the roster and the configuration of the lease protocol.
+    fn follow_membership(&self, out: &mut Vec<Effect>) {
+        let voters = &self.state.config.voters;
+        let learners: BTreeSet<NodeId> =
+            self.state.members.keys().copied().filter(|id| !voters.contains(id)).collect();
+        if self.raft.voters != *voters || self.raft.learners != learners {
+            out.push(Effect::Follow { voters: voters.clone(), learners });
+        }
+    }
+
+    fn judge_all(&mut self, now: Instant) {
+        for id in self.state.members.keys() {
+            let heard = self.heard.get(id).copied();
+            let judged = liveness::judge(*id, self.me, now, PATIENCE, heard, &self.rows);
+            match self.liveness.get(id) {
+                Some((known, _)) if *known == judged => {}
+                Some(_) | None => drop(self.liveness.insert(*id, (judged, now))),
+            }
+        }
+    }
+
+    pub(super) fn inventory(&self, now: Instant) -> Inventory {
+        let node = |id: &NodeId| {
+            let (liveness, since) = self.liveness.get(id).copied().unwrap_or((Liveness::Lost, now));
+            let report = self.rows.get(id)?.report.clone();
+            let signed = self.signed.get(id)?.clone();
+            Some((*id, NodeNow { liveness, since: now.since(since), report, signed }))
+        };
+        let nodes: BTreeMap<NodeId, NodeNow> = self.state.members.keys().filter_map(node).collect();
+        Inventory { nodes }
+    }
+}

@@ -1,0 +1,192 @@
+//! What a mesh core is told, and what it wants done.
+
+use crate::command::Command;
+use crate::id::{Name, NodeId};
+use crate::lease;
+use crate::memory::{Memories, Memory};
+use crate::plan::Epoch;
+use crate::report::{GateSeen, ServiceSeen, Unwell};
+use crate::site::EndpointSpec;
+use crate::state::State;
+use crate::time::Instant;
+use alloc::{boxed::Box, collections::BTreeSet, string::String, sync::Arc, vec::Vec};
+
+/// The moment of an event: the clock that decisions use, and the one that people read.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The local clock.
+    pub at: Instant,
+    /// The wall clock, in milliseconds since 1970. Never decides anything.
+    pub unix_ms: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The deadline has come.
+    Timer,
+    /// A datagram of an authenticated node.
+    Datagram {
+        /// Whose.
+        from: NodeId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// A report, as it came in.
+    Report {
+        /// On whose session it came.
+        from: NodeId,
+        /// The signed report, encoded.
+        bytes: Vec<u8>,
+    },
+    /// A round trip to a peer was measured.
+    RoundTrip {
+        /// Which peer.
+        peer: NodeId,
+        /// In microseconds.
+        rtt_us: u32,
+    },
+    /// Entries were applied; this is the state after them.
+    State(Arc<State>),
+    /// Raft's own view changed.
+    Raft(RaftFacts),
+    /// A message of the current leader came in.
+    LeaderHeard,
+    /// A service changed.
+    Service {
+        /// Which.
+        name: Name,
+        /// How it is now; nothing if it is not probed any more.
+        seen: Option<ServiceSeen>,
+    },
+    /// The kernel's gate changed.
+    Gate(GateSeen),
+    /// Something went wrong with this node, or is well again.
+    Unwell {
+        /// What.
+        what: Unwell,
+        /// Whether it is so now.
+        on: bool,
+    },
+    /// A driver cannot do what it should, or can again.
+    Trouble {
+        /// For which endpoint.
+        endpoint: Name,
+        /// Why, as a sentence.
+        text: Option<String>,
+    },
+    /// A proposal came to an end.
+    Proposed {
+        /// Which.
+        ticket: u64,
+        /// Whether it was committed.
+        done: bool,
+    },
+    /// The agent is asked to stop in good order.
+    Stop,
+}
+
+/// Raft as the core has to know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RaftFacts {
+    /// The term of the durable vote.
+    pub term: u64,
+    /// The last entry held, (term, index).
+    pub last: (u64, u64),
+    /// The last entry held durably.
+    pub durable: (u64, u64),
+    /// Whom this node follows.
+    pub leader: Option<NodeId>,
+    /// Whether this node leads and a quorum has confirmed it lately.
+    pub leading: bool,
+    /// Whether the store takes writes.
+    pub able: bool,
+    /// Who votes in Raft's own configuration.
+    pub voters: BTreeSet<NodeId>,
+    /// Who follows in it.
+    pub learners: BTreeSet<NodeId>,
+}
+
+/// An endpoint that this node serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// Until when, if nothing renews it.
+    pub until: Instant,
+    /// What it is.
+    pub spec: EndpointSpec,
+    /// Whether the holding page stands in for the application.
+    pub holding_page: bool,
+}
+
+/// Something to do, in the order given.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Write the lease records to memory that survives this process, before anything that follows.
+    Remember(lease::Records),
+    /// Send a datagram.
+    Send {
+        /// Whom to.
+        to: NodeId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Send this report to all peers.
+    Report(Vec<u8>),
+    /// Open the gate, claim the address, announce it.
+    Serve {
+        /// Which endpoint.
+        endpoint: Name,
+        /// How, under which epoch, until when.
+        serving: Box<Serving>,
+    },
+    /// Move the gate's expiry.
+    Extend {
+        /// Which endpoint.
+        endpoint: Name,
+        /// The new expiry.
+        until: Instant,
+    },
+    /// Close the gate at once, before anything that follows; then give the address up.
+    Cease {
+        /// Which endpoint.
+        endpoint: Name,
+        /// What was served.
+        serving: Box<Serving>,
+    },
+    /// Put the holding page in front of visitors, or take it away.
+    HoldingPage {
+        /// Which endpoint.
+        endpoint: Name,
+        /// What it is.
+        spec: Box<EndpointSpec>,
+        /// Whether it shall stand.
+        on: bool,
+    },
+    /// Become a candidate for Raft's leadership.
+    Campaign,
+    /// Propose a command; tell by [`Event::Proposed`] how it ended.
+    Propose {
+        /// To recognise it by.
+        ticket: u64,
+        /// What.
+        command: Box<Command>,
+    },
+    /// Bring Raft's membership in line.
+    Follow {
+        /// Who shall vote.
+        voters: BTreeSet<NodeId>,
+        /// Who shall follow.
+        learners: BTreeSet<NodeId>,
+    },
+    /// Keep what was seen of the others; durable soon, not now.
+    KeepMemories(Memories),
+    /// The recall is complete: take part in Raft.
+    Join,
+    /// The store is older than what the others saw of it: stop for good, and say so.
+    Lost {
+        /// What they saw.
+        seen: Memory,
+    },
+}

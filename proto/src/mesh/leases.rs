@@ -1,0 +1,232 @@
+//! The leases of this node's endpoints: feeding them, and turning what they decide into effects.
+
+use super::{Effect, Mesh, Phase, Serving, send};
+use crate::id::{Name, NodeId};
+use crate::inventory;
+use crate::lease::{self, Lease, Output, Readiness, View};
+use crate::limits::PATIENCE;
+use crate::message::Message;
+use crate::report::ServiceSeen;
+use crate::roster::Standing;
+use crate::site::EndpointSpec;
+use crate::time::Instant;
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+
+impl Mesh {
+    /// One lease for each endpoint of the site, and for none besides.
+    pub(super) fn match_leases_to_state(&mut self, now: Instant) {
+        let wanted = &self.state.site.endpoints;
+        self.leases.retain(|name, _| wanted.contains_key(name) || self.serving.contains_key(name));
+        for name in wanted.keys() {
+            if !self.leases.contains_key(name) {
+                let lease = Lease::start(now, self.me, name, &self.records);
+                self.leases.insert(name.clone(), lease);
+            }
+        }
+    }
+
+    pub(super) fn tick_leases(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let due: Vec<Name> =
+            self.leases.iter().filter(|(_, l)| l.deadline() <= now).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.with_lease(&name, out, |lease, view, outputs| lease.tick(now, view, outputs));
+        }
+    }
+
+    pub(super) fn lease_message(
+        &mut self,
+        now: Instant,
+        endpoint: &Name,
+        from: NodeId,
+        message: lease::Message,
+        out: &mut Vec<Effect>,
+    ) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        self.with_lease(endpoint, out, |lease, view, outputs| {
+            lease.message(now, view, from, message, outputs);
+        });
+    }
+
+    fn with_lease(
+        &mut self,
+        name: &Name,
+        out: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Lease, &View<'_>, &mut Vec<Output>),
+    ) {
+        let readiness = self.readiness(name);
+        let pair_confirmed = self.pair_confirmed();
+        let Some(lease) = self.leases.get_mut(name) else { return };
+        let view = View {
+            me: self.me,
+            config: &self.state.config,
+            plan: self.state.plans.get(name),
+            readiness,
+            pair_confirmed,
+        };
+        let mut outputs = Vec::new();
+        let before = (lease.highest(), lease.holding().is_some());
+        act(lease, &view, &mut outputs);
+        if before != (lease.highest(), lease.holding().is_some()) {
+            self.reporter.hurry();
+        }
+        for output in outputs {
+            self.carry_lease(name, output, out);
+        }
+    }
+
+    fn carry_lease(&mut self, name: &Name, output: Output, out: &mut Vec<Effect>) {
+        match output {
+            Output::Remember(record) => {
+                self.records.set(name, record);
+                out.push(Effect::Remember(self.records.clone()));
+            }
+            Output::Send { to, message } => send(out, to, &Message::Lease(name.clone(), message)),
+            Output::Open { epoch, until } => {
+                let Some(spec) = self.state.site.endpoints.get(name).cloned() else { return };
+                let serving = Serving { epoch, until, spec, holding_page: false };
+                self.serving.insert(name.clone(), serving.clone());
+                out.push(Effect::Serve { endpoint: name.clone(), serving: Box::new(serving) });
+                self.settle_holding_page(name, out);
+            }
+            Output::Extend { epoch, until } => {
+                let Some(serving) = self.serving.get_mut(name) else { return };
+                (serving.epoch, serving.until) = (epoch, until);
+                out.push(Effect::Extend { endpoint: name.clone(), until });
+            }
+            Output::Close { .. } => self.cease(name, out),
+        }
+    }
+
+    fn cease(&mut self, name: &Name, out: &mut Vec<Effect>) {
+        let Some(serving) = self.serving.remove(name) else { return };
+        self.reporter.hurry();
+        if serving.holding_page {
+            let spec = Box::new(serving.spec.clone());
+            out.push(Effect::HoldingPage { endpoint: name.clone(), spec, on: false });
+        }
+        out.push(Effect::Cease { endpoint: name.clone(), serving: Box::new(serving) });
+    }
+
+    /// Whether this node's own services would do for an endpoint.
+    pub(super) fn is_ready(&self, spec: &EndpointSpec) -> bool {
+        spec.services.iter().all(|name| self.services.get(name) == Some(&ServiceSeen::Healthy))
+    }
+
+    fn readiness(&self, name: &Name) -> Readiness {
+        let Some((spec, plan)) = self.state.endpoint(name) else { return Readiness::Never };
+        let may = self.state.members.get(&self.me).is_some_and(|m| m.role.serves() && m.standing == Standing::Active);
+        let slack = |plan: &crate::plan::Plan| plan.seats.iter().find(|s| s.node == self.me).map(|s| s.slack_ms);
+        // A plan that credits this node's gate with more speed than it has must not be acted upon.
+        let gate_fits = plan.and_then(slack).is_none_or(|slack| slack >= self.gate.slack_ms);
+        if !may || !gate_fits || self.stopping || self.troubles.contains_key(name) {
+            Readiness::Never
+        } else if self.is_ready(spec) {
+            Readiness::Ready
+        } else {
+            Readiness::Reluctant
+        }
+    }
+
+    /// Gives endpoints away that others could serve better, and sees to the holding page.
+    pub(super) fn improve_placement(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let names: Vec<Name> = self.serving.keys().cloned().collect();
+        for name in names {
+            if let Some(to) = self.better_holder(now, &name) {
+                self.with_lease(&name, out, |lease, view, outputs| lease.hand_over(now, view, to, outputs));
+            }
+            self.settle_holding_page(&name, out);
+        }
+    }
+
+    /// The next in line that is ready, if this node is not and will not be in a moment.
+    fn better_holder(&self, now: Instant, name: &Name) -> Option<NodeId> {
+        let (spec, plan) = self.state.endpoint(name)?;
+        let must_go = match self.readiness(name) {
+            Readiness::Ready => false,
+            Readiness::Reluctant => self.has_failed(spec),
+            Readiness::Never => true,
+        };
+        if !must_go {
+            return None;
+        }
+        let others = || plan.into_iter().flat_map(|p| &p.seats).map(|s| s.node).filter(|node| *node != self.me);
+        let fresh = |node: &NodeId| self.rows.get(node).filter(|row| now.since(row.received) < PATIENCE);
+        let ready = |node: &NodeId| fresh(node).is_some_and(|row| inventory::serves(&row.report, spec));
+        let leaving = self.readiness(name) == Readiness::Never;
+        others().find(ready).or_else(|| others().find(|node| leaving && fresh(node).is_some()))
+    }
+
+    /// Whether a service of the endpoint has failed for good here (not: is being brought back).
+    fn has_failed(&self, spec: &EndpointSpec) -> bool {
+        spec.services.iter().any(|name| matches!(self.services.get(name), Some(ServiceSeen::Down(_))))
+    }
+
+    fn settle_holding_page(&mut self, name: &Name, out: &mut Vec<Effect>) {
+        let Some(spec) = self.serving.get(name).map(|s| s.spec.clone()) else { return };
+        let on = self.has_failed(&spec);
+        let Some(serving) = self.serving.get_mut(name).filter(|s| s.holding_page != on) else { return };
+        serving.holding_page = on;
+        out.push(Effect::HoldingPage { endpoint: name.clone(), spec: Box::new(spec), on });
+    }
+
+    /// An endpoint that was removed, or got another address or driver, is not what the lease was for.
+    pub(super) fn cease_what_changed(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let changed = |(name, serving): (&Name, &Serving)| {
+            let spec = self.state.site.endpoints.get(name);
+            let same = spec.is_some_and(|s| s.address == serving.spec.address && s.driver == serving.spec.driver);
+            (!same).then(|| name.clone())
+        };
+        let changed: Vec<Name> = self.serving.iter().filter_map(changed).collect();
+        for name in changed {
+            self.with_lease(&name, out, |lease, view, outputs| lease.release(now, view, outputs));
+            self.cease(&name, out);
+        }
+        for (name, spec) in &self.state.site.endpoints {
+            if let Some(serving) = self.serving.get_mut(name) {
+                serving.spec = spec.clone();
+            }
+        }
+        self.match_leases_to_state(now);
+        self.improve_placement(now, out);
+        // A new plan or configuration may want something at once.
+        let names: Vec<Name> = self.leases.keys().cloned().collect();
+        if matches!(self.phase, Phase::Running) {
+            for name in names {
+                self.with_lease(&name, out, |lease, view, outputs| lease.tick(now, view, outputs));
+            }
+        }
+    }
+
+    /// Stops in good order: gives each endpoint to who can take it, or just gives it back.
+    pub(super) fn stop(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        self.stopping = true;
+        self.improve_placement(now, out);
+        let rest: Vec<Name> = self.serving.keys().cloned().collect();
+        for name in rest {
+            self.with_lease(&name, out, |lease, view, outputs| lease.release(now, view, outputs));
+            self.cease(&name, out);
+        }
+    }
+
+    /// Whether this node serves something by the two-voter mode.
+    pub(super) fn serves_alone(&self) -> bool {
+        self.state.config.pair == Some(self.me) && self.pair_confirmed() && !self.serving.is_empty()
+    }
+
+    /// Whether every voter has confirmed the two-voter mode (DESIGN §11 P1).
+    fn pair_confirmed(&self) -> bool {
+        let confirmed = |voter: &NodeId| {
+            *voter == self.me
+                || self.rows.get(voter).is_some_and(|row| row.report.config.index >= self.state.config.index)
+        };
+        self.state.config.pair.is_some() && self.state.config.voters.iter().all(confirmed)
+    }
+
+    /// For the planner and the status: who holds what here.
+    #[must_use]
+    pub fn serving(&self) -> &BTreeMap<Name, Serving> {
+        &self.serving
+    }
+}

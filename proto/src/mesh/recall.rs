@@ -1,0 +1,80 @@
+//! The recall at start: nothing is promised before a majority has said what it remembers of this node.
+
+use super::{Effect, Mesh, send};
+use crate::id::NodeId;
+use crate::limits::RECALL_EVERY;
+use crate::memory::{Memory, Recall, Recalled};
+use crate::message::Message;
+use crate::time::Instant;
+use alloc::vec::Vec;
+
+/// How far this node has come.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Asks what the others remember.
+    Recalling {
+        /// The question.
+        recall: Recall,
+        /// When to ask again.
+        ask_at: Instant,
+    },
+    /// Takes part.
+    Running,
+    /// Is a restored image and takes part in nothing.
+    Lost,
+}
+
+impl Mesh {
+    pub(super) fn answer_recall(&self, from: NodeId, out: &mut Vec<Effect>) {
+        send(out, from, &Message::Recalled(self.memories.of(from)));
+    }
+
+    pub(super) fn take_recalled(&mut self, from: NodeId, memory: Option<Memory>) {
+        if let Phase::Recalling { recall, ask_at } = &mut self.phase {
+            recall.answer(from, memory);
+            *ask_at = Instant::ZERO;
+        }
+    }
+
+    pub(super) fn recall_if_due(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let Phase::Recalling { recall, ask_at } = &mut self.phase else { return };
+        if now < *ask_at {
+            return;
+        }
+        let voters = &self.state.config.voters;
+        match recall.judge(self.me, voters) {
+            Recalled::Waiting => {
+                for peer in recall.missing(self.me, voters) {
+                    send(out, peer, &Message::Recall);
+                }
+                *ask_at = now.after(RECALL_EVERY);
+            }
+            Recalled::Complete => {
+                self.phase = Phase::Running;
+                out.push(Effect::Join);
+            }
+            Recalled::Lost { seen } => {
+                self.phase = Phase::Lost;
+                out.push(Effect::Lost { seen });
+            }
+        }
+    }
+
+    /// What keeps this node from taking part, as a sentence.
+    pub(super) fn waiting(&self) -> Option<alloc::string::String> {
+        match &self.phase {
+            Phase::Running => None,
+            Phase::Recalling { recall, .. } => {
+                let missing: Vec<_> = recall
+                    .missing(self.me, &self.state.config.voters)
+                    .map(|node| self.state.name_of(node))
+                    .collect();
+                Some(alloc::format!(
+                    "asks what the others remember of it; not answered yet: {}",
+                    missing.join(", ")
+                ))
+            }
+            Phase::Lost => Some("is older than what the others saw of it (a restored image?)".into()),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Saying how this node is, and taking in what the others say.
+
+use super::{Effect, Mesh, Now};
+use crate::codec;
+use crate::id::{Name, NodeId};
+use crate::limits::{REPORT_EVERY, REPORT_FRAME_BYTES_MAX, REPORT_GAP_MIN};
+use crate::liveness::Row;
+use crate::report::{self, ConfigSeen, LeaseSeen, LogSeen, Reach, Report, ServiceSeen, Unwell};
+use crate::sign::{SecretKey, Signed};
+use crate::time::Instant;
+use alloc::vec::Vec;
+
+/// The chain of this node's reports, and when the next one is due.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    key: SecretKey,
+    incarnation: u64,
+    sequence: u64,
+    previous: [u8; 32],
+    last: Instant,
+    hurried: bool,
+}
+
+impl Reporter {
+    pub(super) const fn new(key: SecretKey, incarnation: u64) -> Self {
+        Self { key, incarnation, sequence: 0, previous: [0; 32], last: Instant::ZERO, hurried: true }
+    }
+
+    /// Something changed that the others should know at once.
+    pub(super) const fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    pub(super) const fn deadline(&self) -> Instant {
+        self.last.after(if self.hurried { REPORT_GAP_MIN } else { REPORT_EVERY })
+    }
+}
+
+impl Mesh {
+    pub(super) fn report_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if now.at < self.reporter.deadline() {
+            return;
+        }
+        let report = self.compose_report(now);
+        let signed = self.reporter.key.sign(self.state.cluster, &report);
+        let signed = signed.expect("a report fits its frame: every list in it is bounded");
+        self.reporter.sequence += 1;
+        self.reporter.previous = report::link(&signed);
+        self.reporter.last = now.at;
+        self.reporter.hurried = false;
+        let bytes = codec::encode(&signed, REPORT_FRAME_BYTES_MAX);
+        out.push(Effect::Report(bytes.expect("a signed report fits its frame")));
+        self.remember_row(now.at, report, signed);
+    }
+
+    /// What this node says of itself at `now`.
+    pub(super) fn compose_report(&self, now: Now) -> Report {
+        Report {
+            from: self.me,
+            incarnation: self.reporter.incarnation,
+            sequence: self.reporter.sequence + 1,
+            previous: self.reporter.previous,
+            unix_ms: now.unix_ms,
+            config: ConfigSeen {
+                index: self.state.config.index,
+                age_ms: now.at.since(self.config_since).as_ms(),
+                alone: self.serves_alone(),
+            },
+            log: LogSeen {
+                term: self.raft.term,
+                durable: self.raft.durable,
+                applied: self.state.applied,
+                digest: self.state.digest,
+                leader: self.raft.leader,
+            },
+            services: self.services.iter().map(|(name, seen)| (name.clone(), seen.clone())).collect(),
+            leases: self.leases_seen(now.at),
+            reach: self.reach(now.at),
+            gate: self.gate.clone(),
+            unwell: self.unwell_now(now.at),
+        }
+    }
+
+    fn leases_seen(&self, now: Instant) -> Vec<LeaseSeen> {
+        let seen = |(name, lease): (&Name, &crate::lease::Lease)| LeaseSeen {
+            endpoint: name.clone(),
+            highest: lease.highest(),
+            promised: lease.promise(now),
+            holding: self.serving.get(name).map(|s| s.epoch),
+        };
+        self.leases.iter().map(seen).collect()
+    }
+
+    fn reach(&self, now: Instant) -> Vec<(NodeId, Reach)> {
+        let peers = self.heard.iter().filter(|(peer, _)| **peer != self.me);
+        peers
+            .map(|(peer, at)| {
+                let heard_ms_ago = u32::try_from(now.since(*at).as_ms()).unwrap_or(u32::MAX);
+                let rtt_us = self.rtt_us.get(peer).copied().unwrap_or_default();
+                (*peer, Reach { heard_ms_ago, rtt_us })
+            })
+            .collect()
+    }
+
+    fn unwell_now(&self, now: Instant) -> Vec<Unwell> {
+        let stalled = (now < self.stalled_until).then_some(Unwell::Stalled);
+        self.unwell.iter().copied().chain(stalled).collect()
+    }
+
+    /// Believes a report only if it is signed by the node on whose session it came, and newer.
+    pub(super) fn take_report(&mut self, now: Instant, from: NodeId, bytes: &[u8], out: &mut Vec<Effect>) {
+        let Ok(signed) = codec::decode::<Signed<Report>>(bytes, REPORT_FRAME_BYTES_MAX) else { return };
+        let Some(report) = crate::evidence::verify(self.state.cluster, &self.state.members, &signed) else {
+            return;
+        };
+        let newer = |row: &Row| {
+            (report.incarnation, report.sequence) > (row.report.incarnation, row.report.sequence)
+        };
+        if report.from != from || from == self.me || !self.rows.get(&from).is_none_or(newer) {
+            return;
+        }
+        self.hear(now, from);
+        if self.memories.saw(&report) {
+            out.push(Effect::KeepMemories(self.memories.clone()));
+        }
+        for lease in &report.leases {
+            if let Some(own) = self.leases.get_mut(&lease.endpoint) {
+                own.heard(lease.highest);
+            }
+        }
+        self.remember_row(now, report, signed);
+        self.improve_placement(now, out);
+    }
+
+    fn remember_row(&mut self, now: Instant, report: Report, signed: Signed<Report>) {
+        let told_news = self.rows.get(&report.from).is_none_or(|row| says_other(&row.report, &report));
+        if told_news {
+            self.duties.hurry(now);
+        }
+        self.signed.insert(report.from, signed);
+        self.rows.insert(report.from, Row { received: now, report });
+    }
+
+    pub(super) fn take_service(
+        &mut self,
+        now: Instant,
+        name: Name,
+        seen: Option<ServiceSeen>,
+        out: &mut Vec<Effect>,
+    ) {
+        match seen {
+            Some(seen) => drop(self.services.insert(name, seen)),
+            None => drop(self.services.remove(&name)),
+        }
+        self.reporter.hurry();
+        self.improve_placement(now, out);
+    }
+}
+
+/// Whether two reports differ in something that the planner looks at.
+fn says_other(old: &Report, new: &Report) -> bool {
+    old.leases != new.leases
+        || old.services != new.services
+        || old.unwell != new.unwell
+        || old.gate != new.gate
+        || old.config.index != new.config.index
+}

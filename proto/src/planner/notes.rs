@@ -1,0 +1,86 @@
+//! What the incidents should say: opened when something lasts, closed when it is over.
+
+use crate::command::Command;
+use crate::id::{Name, NodeId};
+use crate::incident::{Incident, Matter};
+use crate::inventory::{Inventory, NodeNow};
+use crate::limits::NOTE_AFTER;
+use crate::liveness::Liveness;
+use crate::state::State;
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+/// The lines that are missing.
+pub(super) fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Vec<Command> {
+    let mut current: Vec<(Matter, String)> = Vec::new();
+    for (id, node) in inventory.nodes.iter().filter(|(id, _)| state.members.contains_key(id)) {
+        current.extend(lost(state, *id, node));
+        current.extend(unwell(*id, node));
+        let failing = inventory.down(*id, &state.site);
+        current.extend(failing.map(|(service, why)| (Matter::ServiceDown(*id, service.clone()), why.to_string())));
+    }
+    let vacant = state.plans.keys().filter(|name| is_vacant(inventory, name));
+    current.extend(vacant.map(|name| (Matter::Vacant(name.clone()), "no node serves it".to_string())));
+
+    let opened = current
+        .iter()
+        .filter(|(matter, _)| state.incidents.open(matter).is_none())
+        .map(|(matter, text)| (matter.clone(), text.clone(), false));
+    let closed = state
+        .incidents
+        .iter()
+        .filter(|i| i.closed_unix_ms.is_none() && current.iter().all(|(matter, _)| *matter != i.matter))
+        .filter_map(|incident| Some((incident.matter.clone(), ending(state, inventory, incident)?, true)));
+    opened
+        .chain(closed)
+        .map(|(matter, text, closes)| Command::Note { matter, text, closes, unix_ms })
+        .collect()
+}
+
+fn lost(state: &State, id: NodeId, node: &NodeNow) -> Option<(Matter, String)> {
+    let name = state.name_of(id);
+    let text = match node.liveness {
+        Liveness::Up => return None,
+        Liveness::Cut => format!("{name} is reached by some of the others, not by most"),
+        Liveness::Lost => format!("{name} is silent: no other node reaches it"),
+    };
+    (node.since >= NOTE_AFTER).then_some((Matter::NodeLost(id), text))
+}
+
+fn unwell(id: NodeId, node: &NodeNow) -> Option<(Matter, String)> {
+    let reasons: Vec<&str> = node.report.unwell.iter().map(|u| u.as_str()).collect();
+    let worth = node.liveness == Liveness::Up && !reasons.is_empty();
+    worth.then(|| (Matter::NodeUnwell(id), reasons.join("; ")))
+}
+
+/// Nobody who is up holds it or has promised it, and everybody has been up long enough to have done so.
+fn is_vacant(inventory: &Inventory, name: &Name) -> bool {
+    let mut up = inventory.nodes.values().filter(|n| n.liveness == Liveness::Up).peekable();
+    let idle = |node: &NodeNow| {
+        let lease = node.report.leases.iter().find(|l| l.endpoint == *name);
+        lease.is_none_or(|l| l.holding.is_none() && l.promised.is_none())
+    };
+    up.peek().is_some() && up.all(|node| node.since >= NOTE_AFTER && idle(node))
+}
+
+/// How a matter ended, or nothing if it has not.
+fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<String> {
+    let gone_or_up = |node: &NodeId| !state.members.contains_key(node) || inventory.is_up(*node);
+    match &incident.matter {
+        Matter::NodeLost(node) => gone_or_up(node).then(|| format!("{} is back", state.name_of(*node))),
+        Matter::ServiceDown(node, service) => gone_or_up(node).then(|| format!("{service} works again")),
+        Matter::NodeUnwell(node) => gone_or_up(node).then(|| "well again".into()),
+        Matter::Vacant(endpoint) => Some(format!("endpoint {endpoint} is served again")),
+        Matter::Move(endpoint) => {
+            let Some(plan) = state.plans.get(endpoint) else { return Some("the endpoint was removed".into()) };
+            let holder = plan.seats.first()?.node;
+            let leases = &inventory.nodes.get(&holder)?.report.leases;
+            let serves = leases.iter().any(|l| l.endpoint == *endpoint && l.holding.is_some());
+            serves.then(|| format!("{} serves it", state.name_of(holder)))
+        }
+        Matter::Voters | Matter::OrderRefused(_) => Some("recorded".into()),
+    }
+}

@@ -1,0 +1,195 @@
+//! Operators' orders, verified and carried out.
+
+use super::{SiteVersion, State};
+use crate::command::{Outcome, Refusal, no_such_node};
+use crate::id::{Name, NodeId};
+use crate::incident::Matter;
+use crate::limits::{NODES_MAX, SITE_HISTORY_MAX};
+use crate::order::{Act, Order};
+use crate::plan::Plan;
+use crate::roster::{Member, Operator, Standing};
+use crate::sign::Signed;
+use crate::site::Site;
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+impl State {
+    /// Says whether an order would be carried out now, without doing it.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that `apply` would come to.
+    pub fn check_order(&self, signed: &Signed<Order>) -> Result<(), Refusal> {
+        self.clone().carry_out_order(self.applied.saturating_add(1), signed).map(drop)
+    }
+
+    pub(super) fn order(&mut self, index: u64, signed: &Signed<Order>) -> Result<Outcome, Refusal> {
+        let before = self.operators.clone();
+        let outcome = self.carry_out_order(index, signed);
+        if let Err(refusal) = &outcome
+            && self.operators == before
+        {
+            let matter = Matter::OrderRefused(signed.claimed_signer());
+            self.incidents.note(index, &matter, 0, &refusal.to_string());
+        }
+        outcome
+    }
+
+    fn carry_out_order(&mut self, index: u64, signed: &Signed<Order>) -> Result<Outcome, Refusal> {
+        let key = signed.claimed_signer();
+        let operator = self.operators.get(&key).ok_or(Refusal::UnknownOperator)?.clone();
+        let order = signed.verify(self.cluster).map_err(|_| Refusal::Signature)?;
+        check_role(&operator, &order.act)?;
+        if order.serial <= operator.serial {
+            return Err(Refusal::Replayed);
+        }
+        let unix_ms = order.serial / 1_000;
+        let outcome = match order.act {
+            Act::Apply { base, site, text } => self.replace_site(index, base, *site, text, &operator, unix_ms)?,
+            Act::Rollback { base, to } => self.roll_back(index, base, to, &operator, unix_ms)?,
+            Act::Move { endpoint, to } => self.move_to(index, &endpoint, to, &operator, unix_ms)?,
+            Act::Drain { node, drained } => self.set_standing(node, drained)?,
+            Act::Admit(member) => self.admit(*member)?,
+            Act::SetRole { node, role } => {
+                self.members.get_mut(&node).ok_or_else(|| no_such_node(node))?.role = role;
+                Outcome::Done
+            }
+            Act::Remove(node) => self.remove(node)?,
+        };
+        if let Some(operator) = self.operators.get_mut(&key) {
+            operator.serial = order.serial;
+        }
+        Ok(outcome)
+    }
+
+    fn replace_site(
+        &mut self,
+        index: u64,
+        base: u64,
+        site: Site,
+        text: String,
+        by: &Operator,
+        unix_ms: u64,
+    ) -> Result<Outcome, Refusal> {
+        let newest = self.site_version;
+        if base != newest {
+            return Err(Refusal::Stale { base, newest });
+        }
+        let complaints = site.check();
+        if !complaints.is_empty() {
+            return Err(Refusal::Site(
+                complaints.into_iter().map(|c| format!("{}: {}", c.key, c.text)).collect(),
+            ));
+        }
+        self.drop_plans_that_do_not_fit(&site);
+        let version = newest.saturating_add(1);
+        let by = by.name.to_string();
+        self.site_history.push(SiteVersion { version, by, unix_ms, text, site: site.clone() });
+        let excess = self.site_history.len().saturating_sub(SITE_HISTORY_MAX);
+        self.site_history.drain(..excess);
+        (self.site, self.site_version) = (site, version);
+        let _ = index;
+        Ok(Outcome::Site(version))
+    }
+
+    /// A plan speaks of one address moved in one way; for another one it means nothing.
+    fn drop_plans_that_do_not_fit(&mut self, next: &Site) {
+        let now = &self.site;
+        self.plans.retain(|name, _| match (now.endpoints.get(name), next.endpoints.get(name)) {
+            (Some(old), Some(new)) => old.address == new.address && old.driver == new.driver,
+            (None, _) | (_, None) => false,
+        });
+    }
+
+    fn roll_back(
+        &mut self,
+        index: u64,
+        base: u64,
+        to: u64,
+        by: &Operator,
+        unix_ms: u64,
+    ) -> Result<Outcome, Refusal> {
+        let earlier = self.site_history.iter().find(|v| v.version == to);
+        let earlier = earlier.ok_or_else(|| Refusal::Unknown(format!("version {to} in the history")))?.clone();
+        self.replace_site(index, base, earlier.site, earlier.text, by, unix_ms)
+    }
+
+    fn move_to(
+        &mut self,
+        index: u64,
+        endpoint: &Name,
+        to: NodeId,
+        by: &Operator,
+        unix_ms: u64,
+    ) -> Result<Outcome, Refusal> {
+        if !self.members.contains_key(&to) {
+            return Err(no_such_node(to));
+        }
+        let plan = self.plans.get(endpoint).ok_or_else(|| Refusal::Unknown(format!("endpoint {endpoint}")))?;
+        let (mut first, rest): (Vec<_>, Vec<_>) = plan.seats.iter().cloned().partition(|seat| seat.node == to);
+        if first.is_empty() {
+            return Err(Refusal::Forbidden(format!(
+                "{} may not hold {endpoint} (drained, a witness, or not yet ready): undrain it or choose another",
+                self.name_of(to)
+            )));
+        }
+        first.extend(rest);
+        let plan = Plan { index, lease_ms: plan.lease_ms, seats: first };
+        self.plans.insert(endpoint.clone(), plan);
+        let text = format!("{} ordered it to {}", by.name, self.name_of(to));
+        self.incidents.note(index, &Matter::Move(endpoint.clone()), unix_ms, &text);
+        Ok(Outcome::Done)
+    }
+
+    fn set_standing(&mut self, node: NodeId, drained: bool) -> Result<Outcome, Refusal> {
+        let member = self.members.get_mut(&node).ok_or_else(|| no_such_node(node))?;
+        member.standing = if drained { Standing::Drained } else { Standing::Active };
+        Ok(Outcome::Done)
+    }
+
+    fn admit(&mut self, member: Member) -> Result<Outcome, Refusal> {
+        let taken = self.members.values().any(|m| m.key == member.key || m.name == member.name);
+        if taken {
+            return Err(Refusal::Forbidden(format!(
+                "a node with the name or key of {} is there already",
+                member.name
+            )));
+        }
+        if member.id <= self.node_id_max {
+            return Err(Refusal::Forbidden(format!(
+                "node ids are never used twice: take one above {}",
+                self.node_id_max
+            )));
+        }
+        if self.members.len() >= NODES_MAX {
+            return Err(Refusal::Forbidden(format!("{NODES_MAX} nodes are the most")));
+        }
+        self.node_id_max = member.id;
+        self.members.insert(member.id, member);
+        Ok(Outcome::Done)
+    }
+
+    fn remove(&mut self, node: NodeId) -> Result<Outcome, Refusal> {
+        if self.config.voters.contains(&node) {
+            return Err(Refusal::Forbidden(format!(
+                "{} still votes: make it a learner first and wait until it does not",
+                self.name_of(node)
+            )));
+        }
+        self.members.remove(&node).map(|_| Outcome::Done).ok_or_else(|| no_such_node(node))
+    }
+}
+
+fn check_role(operator: &Operator, act: &Act) -> Result<(), Refusal> {
+    let needed = act.role_min();
+    if operator.role >= needed {
+        return Ok(());
+    }
+    Err(Refusal::Role {
+        name: operator.name.clone(),
+        has: operator.role.as_str().into(),
+        needed: needed.as_str().into(),
+    })
+}
