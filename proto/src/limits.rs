@@ -75,3 +75,5 @@ pub const DUTIES_GAP_MIN: Span = Span::from_ms(10);
 pub const RETRY_AFTER: Span = Span::from_ms(300);
 /// By how much a timer may be late before a node calls itself stalled.
 pub const STALL_MIN: Span = Span::from_ms(200);
+/// How many entries a node may lack and still count as caught up.
+pub const CAUGHT_UP_ENTRIES: u64 = 1_000;

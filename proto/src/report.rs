@@ -6,6 +6,7 @@
 //! **Invariant.** (incarnation, sequence) of one key never repeats; `previous` is the hash of the statement
 //! before it in the same incarnation.
 
+use crate::config::Confirmation;
 use crate::id::{Name, NodeId};
 use crate::limits::REPORT_FRAME_BYTES_MAX;
 use crate::plan::Epoch;
@@ -50,8 +51,8 @@ pub struct ConfigSeen {
     pub index: u64,
     /// For how long it has been applied here, in milliseconds.
     pub age_ms: u64,
-    /// Whether this node serves an endpoint by the two-voter mode at present.
-    pub alone: bool,
+    /// That no lease which this node got by itself, in two-voter mode, can be alive.
+    pub pair_left: bool,
 }
 
 /// Where a node stands in the replicated log.
@@ -141,6 +142,15 @@ impl Unwell {
             Self::UplinkMissing => "the uplink is missing or down",
             Self::AddressTaken => "another host answers for an endpoint's address",
         }
+    }
+}
+
+impl Report {
+    /// What it says for a change of voters.
+    #[must_use]
+    pub const fn confirmation(&self) -> Confirmation {
+        let ConfigSeen { index, age_ms, pair_left } = self.config;
+        Confirmation { node: self.from, config_index: index, age_ms, pair_left }
     }
 }
 

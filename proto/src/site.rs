@@ -88,11 +88,13 @@ pub struct Charter {
     pub promote_after_ms: u32,
     /// Below how many voters nothing is demoted.
     pub voters_min: u8,
+    /// Whether, of exactly two voters, the holder may go on alone when the other one is lost.
+    pub pair: bool,
 }
 
 impl Default for Charter {
     fn default() -> Self {
-        Self { demote_after_ms: 600_000, promote_after_ms: 30_000, voters_min: 3 }
+        Self { demote_after_ms: 600_000, promote_after_ms: 30_000, voters_min: 3, pair: true }
     }
 }
 

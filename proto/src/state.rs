@@ -84,7 +84,7 @@ impl State {
             members: genesis.members.iter().map(|m| (m.id, m.clone())).collect(),
             node_id_max: genesis.members.iter().map(|m| m.id).max().unwrap_or_default(),
             operators: genesis.operators.clone(),
-            config: Config { index: 0, voters: genesis.voters(), pair: None },
+            config: Config::founding(0, genesis.voters()),
             site: genesis.site.clone(),
             site_version: 1,
             site_history: alloc::vec![first],

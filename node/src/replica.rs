@@ -1,0 +1,49 @@
+//! The replicated state inside Raft's state machine, published to the rest of the agent after each entry.
+
+use std::sync::Arc;
+
+use stead_proto::codec;
+use stead_proto::limits::{COMMAND_FRAME_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use stead_proto::state::State;
+use tokio::sync::watch;
+
+use crate::consensus::Replica;
+
+/// The one writer of the state.
+#[derive(Debug)]
+pub struct StateReplica {
+    state: watch::Sender<Arc<State>>,
+}
+
+impl StateReplica {
+    /// Starts from `state`; the receiver always shows the newest.
+    #[must_use]
+    pub fn new(state: State) -> (Self, watch::Receiver<Arc<State>>) {
+        let (sender, receiver) = watch::channel(Arc::new(state));
+        (Self { state: sender }, receiver)
+    }
+}
+
+impl Replica for StateReplica {
+    fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8> {
+        let mut outcome = Vec::new();
+        self.state.send_modify(|state| {
+            let result = Arc::make_mut(state).apply(index, command);
+            outcome = codec::encode(&result, COMMAND_FRAME_BYTES_MAX).expect("outcomes are bounded");
+        });
+        outcome
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        codec::encode(&**self.state.borrow(), SNAPSHOT_BYTES_MAX).expect("the state is bounded")
+    }
+
+    fn restore(&mut self, _index: u64, bytes: &[u8]) -> Result<(), String> {
+        let state: State = codec::decode(bytes, SNAPSHOT_BYTES_MAX).map_err(|e| e.to_string())?;
+        if state.cluster != self.state.borrow().cluster {
+            return Err("a snapshot of another mesh".into());
+        }
+        self.state.send_replace(Arc::new(state));
+        Ok(())
+    }
+}
