@@ -12,7 +12,9 @@
 extern crate alloc;
 
 pub mod codec;
+pub mod health;
 pub mod id;
 pub mod limits;
+pub mod service;
 pub mod sign;
 pub mod time;

@@ -28,6 +28,33 @@ pub const TEXT_BYTES_MAX: usize = 300;
 /// Bytes of a command line in the site or the configuration.
 pub const COMMAND_BYTES_MAX: usize = 1_000;
 
+/// How often a check may run, in milliseconds: more often would cost more than it tells.
+pub const CHECK_EVERY_MS_MIN: u32 = 20;
+/// How seldom a check may run, in milliseconds.
+pub const CHECK_EVERY_MS_MAX: u32 = 60_000;
+/// The shortest time in which a check may be expected to answer, in milliseconds.
+pub const CHECK_TIMEOUT_MS_MIN: u32 = 10;
+/// The longest time that a check may take, in milliseconds.
+pub const CHECK_TIMEOUT_MS_MAX: u32 = 60_000;
+/// Successes or failures in a row that a service may ask for before its state changes.
+pub const CHECK_STREAK_MAX: u8 = 20;
+/// Bytes of the path of an http check.
+pub const CHECK_PATH_BYTES_MAX: usize = 1_000;
+/// Bytes of the host name of an http check (RFC 1035).
+pub const CHECK_HOST_BYTES_MAX: usize = 253;
+/// Arguments of a command, the program among them.
+pub const COMMAND_WORDS_MAX: usize = 64;
+/// Bytes of the name of a systemd unit (`systemd.unit(5)`).
+pub const UNIT_BYTES_MAX: usize = 255;
+/// How long an endpoint may wait for a restart before it is given away, in milliseconds.
+pub const PATIENCE_MS_MAX: u32 = 60_000;
+/// The shortest time between two restarts of a service, in milliseconds.
+pub const BACKOFF_MS_MIN: u32 = 100;
+/// The longest time between two restarts of a service, in milliseconds.
+pub const BACKOFF_MS_MAX: u32 = 3_600_000;
+/// A service that was healthy for this long has earned a quick restart again.
+pub const STABLE_AFTER: Span = Span::from_ms(60_000);
+
 /// Bytes of one replicated command.
 pub const COMMAND_FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of one report.
