@@ -11,10 +11,30 @@
 
 extern crate alloc;
 
+pub mod admin;
 pub mod codec;
+pub mod command;
+pub mod config;
+pub mod election;
+pub mod evidence;
+pub mod genesis;
 pub mod health;
 pub mod id;
+pub mod incident;
+pub mod inventory;
+pub mod lease;
 pub mod limits;
+pub mod liveness;
+pub mod memory;
+pub mod mesh;
+pub mod message;
+pub mod order;
+pub mod plan;
+pub mod planner;
+pub mod report;
+pub mod roster;
 pub mod service;
 pub mod sign;
+pub mod site;
+pub mod state;
 pub mod time;

@@ -11,15 +11,17 @@ mod duties;
 mod event;
 mod leases;
 mod recall;
+mod records;
 mod reports;
 mod status;
 
 pub use event::{Effect, Event, Now, RaftFacts, Serving};
+pub use records::Records;
 
 use crate::election::{self, Election};
 use crate::id::{Name, NodeId};
-use crate::lease::{self, Lease};
-use crate::limits::{DUTIES_EVERY, STALL_MIN};
+use crate::lease::Lease;
+use crate::limits::STALL_MIN;
 use crate::liveness::{Liveness, Row};
 use crate::memory::{Memories, Memory, Recall};
 use crate::message::Message;
@@ -46,8 +48,8 @@ pub struct Start {
     pub key: SecretKey,
     /// The replicated state as it was applied last.
     pub state: Arc<State>,
-    /// How the lease file of this boot was found.
-    pub records: lease::Records,
+    /// The lease records of this boot.
+    pub records: Records,
     /// What the own store knew before this start.
     pub own: Memory,
     /// The number of this start, durable already.
@@ -71,7 +73,7 @@ pub struct Mesh {
     config_since: Instant,
     raft: RaftFacts,
     leases: BTreeMap<Name, Lease>,
-    records: lease::Records,
+    records: Records,
     serving: BTreeMap<Name, Serving>,
     troubles: BTreeMap<Name, String>,
     services: BTreeMap<Name, ServiceSeen>,
@@ -204,9 +206,8 @@ impl Mesh {
         self.state = state;
         let members = &self.state.members;
         self.memories.retain(|node| members.contains_key(&node));
-        for map in [&mut self.heard] {
-            map.retain(|node, _| members.contains_key(node));
-        }
+        self.heard.retain(|node, _| members.contains_key(node));
+        self.rtt_us.retain(|node, _| members.contains_key(node));
         self.rows.retain(|node, _| members.contains_key(node));
         self.signed.retain(|node, _| members.contains_key(node));
         self.liveness.retain(|node, _| members.contains_key(node));
@@ -287,5 +288,3 @@ fn send(out: &mut Vec<Effect>, to: NodeId, message: &Message) {
     let bytes = message.encode().expect("every message fits a datagram: names and epochs are bounded");
     out.push(Effect::Send { to, bytes });
 }
-
-const _: () = assert!(DUTIES_EVERY.as_ns() > 0);

@@ -120,8 +120,8 @@ impl Site {
             say("endpoint".into(), format!("{} endpoints; at most {ENDPOINTS_MAX}", self.endpoints.len()));
         }
         for (name, service) in &self.services {
-            for (key, text) in service.validate() {
-                say(format!("service.{name}.{key}"), text);
+            for problem in service.validate() {
+                say(format!("service.{name}.{}", problem.key), problem.write);
             }
         }
         for (name, endpoint) in &self.endpoints {

@@ -1,8 +1,8 @@
 //! What a mesh core is told, and what it wants done.
 
+use super::Records;
 use crate::command::Command;
 use crate::id::{Name, NodeId};
-use crate::lease;
 use crate::memory::{Memories, Memory};
 use crate::plan::Epoch;
 use crate::report::{GateSeen, ServiceSeen, Unwell};
@@ -124,7 +124,7 @@ pub struct Serving {
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Write the lease records to memory that survives this process, before anything that follows.
-    Remember(lease::Records),
+    Remember(Records),
     /// Send a datagram.
     Send {
         /// Whom to.

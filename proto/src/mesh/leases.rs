@@ -2,11 +2,12 @@
 
 use super::{Effect, Mesh, Phase, Serving, send};
 use crate::id::{Name, NodeId};
+use crate::config::Confirmation;
 use crate::inventory;
 use crate::lease::{self, Lease, Output, Readiness, View};
 use crate::limits::PATIENCE;
 use crate::message::Message;
-use crate::report::ServiceSeen;
+use crate::report::{ConfigSeen, ServiceSeen};
 use crate::roster::Standing;
 use crate::site::EndpointSpec;
 use crate::time::Instant;
@@ -17,9 +18,11 @@ impl Mesh {
     pub(super) fn match_leases_to_state(&mut self, now: Instant) {
         let wanted = &self.state.site.endpoints;
         self.leases.retain(|name, _| wanted.contains_key(name) || self.serving.contains_key(name));
+        self.records.retain(now, |name| wanted.contains_key(name));
         for name in wanted.keys() {
             if !self.leases.contains_key(name) {
-                let lease = Lease::start(now, self.me, name, &self.records);
+                let record = self.records.of(name, now);
+                let lease = Lease::start(self.records.boot_id(), Some(&record), 0, now);
                 self.leases.insert(name.clone(), lease);
             }
         }
@@ -45,7 +48,7 @@ impl Mesh {
             return;
         }
         self.with_lease(endpoint, out, |lease, view, outputs| {
-            lease.message(now, view, from, message, outputs);
+            lease.receive(now, view, from, message, outputs);
         });
     }
 
@@ -210,18 +213,30 @@ impl Mesh {
         }
     }
 
-    /// Whether this node serves something by the two-voter mode.
-    pub(super) fn serves_alone(&self) -> bool {
-        self.state.config.pair == Some(self.me) && self.pair_confirmed() && !self.serving.is_empty()
+    /// What this node's report says about the configuration: the least of what its leases say.
+    pub(super) fn config_seen(&self, now: Instant) -> ConfigSeen {
+        let config = &self.state.config;
+        let age_ms = now.since(self.config_since).as_ms();
+        let idle = ConfigSeen { index: config.index, age_ms, pair_left: config.pair != Some(self.me) };
+        let said = self.leases.iter().map(|(name, lease)| {
+            let plan = self.state.plans.get(name);
+            let (me, readiness, pair_confirmed) = (self.me, Readiness::Never, false);
+            lease.confirmation(now, &View { me, config, plan, readiness, pair_confirmed })
+        });
+        said.fold(idle, |least, said| ConfigSeen {
+            index: least.index.min(said.config_index),
+            age_ms: least.age_ms.min(said.age_ms),
+            pair_left: least.pair_left && said.pair_left,
+        })
     }
 
     /// Whether every voter has confirmed the two-voter mode (DESIGN §11 P1).
     fn pair_confirmed(&self) -> bool {
-        let confirmed = |voter: &NodeId| {
-            *voter == self.me
-                || self.rows.get(voter).is_some_and(|row| row.report.config.index >= self.state.config.index)
-        };
-        self.state.config.pair.is_some() && self.state.config.voters.iter().all(confirmed)
+        if self.state.config.pair != Some(self.me) {
+            return false;
+        }
+        let said: Vec<Confirmation> = self.rows.values().map(|row| row.report.confirmation()).collect();
+        self.state.config.pair_confirmed(&said)
     }
 
     /// For the planner and the status: who holds what here.

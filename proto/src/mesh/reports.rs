@@ -3,9 +3,11 @@
 use super::{Effect, Mesh, Now};
 use crate::codec;
 use crate::id::{Name, NodeId};
+use crate::lease::Lease;
 use crate::limits::{REPORT_EVERY, REPORT_FRAME_BYTES_MAX, REPORT_GAP_MIN};
 use crate::liveness::Row;
-use crate::report::{self, ConfigSeen, LeaseSeen, LogSeen, Reach, Report, ServiceSeen, Unwell};
+use crate::plan::Epoch;
+use crate::report::{self, LeaseSeen, LogSeen, Reach, Report, ServiceSeen, Unwell};
 use crate::sign::{SecretKey, Signed};
 use crate::time::Instant;
 use alloc::vec::Vec;
@@ -61,11 +63,7 @@ impl Mesh {
             sequence: self.reporter.sequence + 1,
             previous: self.reporter.previous,
             unix_ms: now.unix_ms,
-            config: ConfigSeen {
-                index: self.state.config.index,
-                age_ms: now.at.since(self.config_since).as_ms(),
-                alone: self.serves_alone(),
-            },
+            config: self.config_seen(now.at),
             log: LogSeen {
                 term: self.raft.term,
                 durable: self.raft.durable,
@@ -82,10 +80,10 @@ impl Mesh {
     }
 
     fn leases_seen(&self, now: Instant) -> Vec<LeaseSeen> {
-        let seen = |(name, lease): (&Name, &crate::lease::Lease)| LeaseSeen {
+        let seen = |(name, lease): (&Name, &Lease)| LeaseSeen {
             endpoint: name.clone(),
             highest: lease.highest(),
-            promised: lease.promise(now),
+            promised: promised(lease, now),
             holding: self.serving.get(name).map(|s| s.epoch),
         };
         self.leases.iter().map(seen).collect()
@@ -123,11 +121,6 @@ impl Mesh {
         if self.memories.saw(&report) {
             out.push(Effect::KeepMemories(self.memories.clone()));
         }
-        for lease in &report.leases {
-            if let Some(own) = self.leases.get_mut(&lease.endpoint) {
-                own.heard(lease.highest);
-            }
-        }
         self.remember_row(now, report, signed);
         self.improve_placement(now, out);
     }
@@ -155,6 +148,11 @@ impl Mesh {
         self.reporter.hurry();
         self.improve_placement(now, out);
     }
+}
+
+/// To whom a promise runs at `now`, under which epoch.
+pub(super) fn promised(lease: &Lease, now: Instant) -> Option<(NodeId, Epoch)> {
+    lease.promise().filter(|promise| promise.runs(now)).map(|promise| (promise.to, promise.epoch))
 }
 
 /// Whether two reports differ in something that the planner looks at.

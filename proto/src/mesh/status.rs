@@ -1,5 +1,6 @@
 //! How this node sees the mesh, for operators.
 
+use super::reports::promised;
 use super::{Mesh, Now};
 use crate::admin::{EndpointStatus, PeerStatus, Status};
 use crate::limits::PATIENCE;
@@ -49,7 +50,7 @@ impl Mesh {
         let endpoint = |(name, spec): (&crate::id::Name, &crate::site::EndpointSpec)| EndpointStatus {
             name: name.clone(),
             serving: self.serving.get(name).map(|s| (s.epoch, s.until.since(now.at).as_ms())),
-            promised: self.leases.get(name).and_then(|lease| lease.promise(now.at)),
+            promised: self.leases.get(name).and_then(|lease| promised(lease, now.at)),
             ready: self.is_ready(spec),
             holding_page: self.serving.get(name).is_some_and(|s| s.holding_page),
             trouble: self.troubles.get(name).cloned(),
