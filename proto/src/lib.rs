@@ -12,7 +12,10 @@
 extern crate alloc;
 
 pub mod codec;
+pub mod config;
 pub mod id;
+pub mod lease;
 pub mod limits;
+pub mod plan;
 pub mod sign;
 pub mod time;
