@@ -1,1 +1,3 @@
 //! The stead agent: the I/O around stead-proto.
+
+pub mod storage;
