@@ -57,7 +57,7 @@ use stead_proto::time::Span;
 use tokio::sync::{Semaphore, watch};
 
 /// Bytes of one local fact.
-pub const META_BYTES_MAX: usize = 1_000;
+pub const META_BYTES_MAX: usize = 4_000;
 /// How long a snapshot may be on its way.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(30);
 /// Entries in one message (their bytes are limited, too).

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use stead_proto::id::NodeId;
-use stead_proto::limits::{LEASE_FRAME_BYTES_MAX, RAFT_FRAME_BYTES_MAX, REPORT_FRAME_BYTES_MAX};
+use stead_proto::limits::{LEASE_FRAME_BYTES_MAX, REPORT_FRAME_BYTES_MAX};
 use tokio::time::timeout;
 
 /// Calls in a row that may time out before their connection is given up.
@@ -65,7 +65,7 @@ pub(super) async fn call(
     deadline: Duration,
     answer_bytes_max: usize,
 ) -> Result<Vec<u8>, CallError> {
-    check(frame.len(), RAFT_FRAME_BYTES_MAX)?;
+    check(frame.len(), Plane::Raft.frame_bytes_max())?;
     let live = core.links.best(to, Plane::Raft).ok_or(SendError::NotConnected)?;
     if let Ok(answer) = timeout(deadline, exchange(&live.connection, frame, answer_bytes_max)).await {
         live.timeouts.store(0, Ordering::Relaxed);
