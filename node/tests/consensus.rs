@@ -1,4 +1,5 @@
 //! Whole clusters in one process, over a network that can be cut.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 //!
 //! The writer is this very test program, started again with a directory in its environment.
 //! `STEAD_KILL_ROUNDS` (default 60) and `STEAD_KILL_SEED` (default: the time) change the run.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};

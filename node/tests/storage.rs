@@ -1,4 +1,5 @@
 //! The store on a real disk: damage is noticed, nothing starts empty, a full disk is survived.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -255,6 +256,11 @@ impl SmallDisk {
         while file.write_all(&[0; 4_096]).is_ok() {}
     }
 
+    fn shrink_filler(&self, bytes: u64) {
+        let file = fs::OpenOptions::new().write(true).open(self.filler()).unwrap();
+        file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
+    }
+
     fn make_room(&self) {
         fs::remove_file(self.filler()).unwrap();
     }
@@ -295,6 +301,41 @@ fn a_store_on_a_full_disk_waits_opens_and_heals() {
     let store = open(&disk.store(), Create::Never).unwrap();
     store.write(&[put(index, b"from the reserve")]).unwrap();
     store.sync().unwrap();
+}
+
+#[test]
+fn an_engine_that_met_a_full_disk_is_opened_again_with_all_that_it_missed() {
+    let disk = SmallDisk::of(48);
+    let store = open(&disk.store(), Create::IfAbsent).unwrap();
+    let mut next = 0_u64;
+    for round in 0..3_u64 {
+        store.write(&[put(next, b"acknowledged")]).unwrap();
+        store.sync().unwrap();
+        next += 1;
+        // Just above the floor, and no reserve: the engine itself runs into the wall.
+        let _ = fs::remove_file(disk.store().join("reserve"));
+        disk.fill();
+        disk.shrink_filler(1_200 * 1024);
+        let first = next;
+        let long = |i: u64| vec![u8::try_from(round * 16 + i).unwrap(); COMMAND_FRAME_BYTES_MAX];
+        let ops: Vec<Op> = (0..12).map(|i| put(first + i, &long(i))).collect();
+        store.write(&ops).unwrap();
+        let met = store.sync();
+        assert!(matches!(met, Err(StoreError::Full { .. })), "round {round}: {met:?}");
+        assert!(matches!(store.write(&[put(first, b"later")]), Err(StoreError::Full { .. })));
+        disk.make_room();
+        store.sync().unwrap();
+        store.tend();
+        for i in 0..12 {
+            assert_eq!(store.get(Tree::Log, &key(first + i)).unwrap(), Some(long(i)), "entry {i}");
+        }
+        next += 12;
+    }
+    drop(store);
+    let store = open(&disk.store(), Create::Never).unwrap();
+    let there = store.range(Tree::Log, &key(0), &key(u64::MAX), usize::MAX).unwrap();
+    let indexes: Vec<Vec<u8>> = there.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(indexes, (0..next).map(key).collect::<Vec<_>>());
 }
 
 struct Nobody;
