@@ -144,6 +144,15 @@ impl Lab {
         route::apply(namespace, changes)
     }
 
+    /// Gives a place one more address, /32 or /128, as a driver or an operator's mistake would.
+    ///
+    /// # Errors
+    /// [`LabError`] if the place is unknown, has the address already, or the kernel refuses.
+    pub fn add_address(&self, place: Place, ip: IpAddr) -> Result<(), LabError> {
+        let prefix = if ip.is_ipv4() { 32 } else { 128 };
+        route::apply(self.namespace(place)?, vec![route::add_address(UPLINK, ip, prefix)])
+    }
+
     /// Deletes one address of a place, as a DHCP client or a network manager would; `true` if it was there.
     ///
     /// # Errors

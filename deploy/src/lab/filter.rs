@@ -214,3 +214,92 @@ impl Program {
         self.steps.iter().enumerate().filter_map(instruction).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::frame::tests::{OTHER4, VIP4, advert_frame, arp_frame, tcp4_frame, vip6};
+    use crate::lab::topology::{NODES_MAX, Place};
+
+    /// What the kernel would do: load, compare, return; a load beyond the frame returns 0.
+    fn run(program: &[Instruction], frame: &[u8], packet_type: u32) -> u32 {
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let Instruction { code, when_true, when_false, operand } = program[at];
+            at += 1;
+            let offset = operand as usize;
+            let load = |size: usize| {
+                let bytes = frame.get(offset..offset + size)?;
+                Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
+            };
+            let loaded = match code {
+                0x20 if operand == PACKET_TYPE => Some(packet_type),
+                0x20 => load(4),
+                0x28 => load(2),
+                0x30 => load(1),
+                0x15 => {
+                    at += usize::from(if accumulator == operand { when_true } else { when_false });
+                    continue;
+                }
+                0x06 => return operand,
+                _ => panic!("{code:#x}"),
+            };
+            let Some(value) = loaded else { return 0 };
+            accumulator = value;
+        }
+    }
+
+    fn from(mac: [u8; 6]) -> Vec<u8> {
+        [[0xff; 6], mac].concat()
+    }
+
+    #[test]
+    fn frames_of_the_cut_senders_are_dropped_and_no_others() {
+        let all: Vec<Place> = (0..NODES_MAX).map(Place::Node).chain([Place::Visitor]).collect();
+        let (cut, rest): (Vec<Place>, Vec<Place>) = all.iter().partition(|place| place.port() % 3 == 0);
+        let macs: Vec<[u8; 6]> = cut.iter().map(|place| place.mac()).collect();
+        let program = drop_from(&macs);
+        assert!(cut.iter().all(|place| run(&program, &from(place.mac()), 0) == DROP));
+        assert!(rest.iter().all(|place| run(&program, &from(place.mac()), 0) == PASS));
+        let everybody: Vec<[u8; 6]> = all.iter().map(|place| place.mac()).collect();
+        assert_eq!(run(&drop_from(&everybody), &from([9; 6]), 0), PASS);
+        assert_eq!(run(&drop_from(&[]), &from(Place::Visitor.mac()), 0), PASS);
+    }
+
+    #[test]
+    fn the_kernel_takes_what_the_parser_reads_and_nothing_else() {
+        let watched = [IpAddr::V4(OTHER4), IpAddr::V6("fd83::1".parse().unwrap())];
+        let both: Vec<IpAddr> = watched.into_iter().chain([IpAddr::V4(VIP4), IpAddr::V6(vip6())]).collect();
+        let far = "fd84::9".parse().unwrap();
+        let frames = [
+            arp_frame(1, VIP4, OTHER4),
+            arp_frame(2, VIP4, VIP4),
+            tcp4_frame(VIP4, OTHER4),
+            tcp4_frame(OTHER4, VIP4),
+            advert_frame(far, vip6(), 0),
+            advert_frame(vip6(), far, 0),
+            advert_frame(far, far, 0),
+            vec![0; 60],
+        ];
+        for addresses in [&watched[..], &both[..], &both[2..]] {
+            let program = answers_for(addresses);
+            for frame in &frames {
+                let taken = run(&program, frame, 0) > 0;
+                assert_eq!(taken, crate::lab::frame::answer(frame, addresses).is_some(), "{frame:?}");
+                assert_eq!(
+                    run(&program, frame, PACKET_OUTGOING),
+                    0,
+                    "what leaves by the port is not an answer"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_addresses_fit_into_one_program() {
+        let addresses: Vec<IpAddr> = (0..crate::lab::tap::ADDRESSES_MAX)
+            .map(|n| IpAddr::V6(std::net::Ipv6Addr::from_bits(n as u128)))
+            .collect();
+        assert!(answers_for(&addresses).len() < 255);
+    }
+}

@@ -167,8 +167,9 @@ impl Lab {
         }
     }
 
-    /// The namespace of the switch.
-    pub(crate) const fn switch(&self) -> &Namespace {
+    /// The namespace of the switch, for a capture of one's own.
+    #[must_use]
+    pub const fn switch(&self) -> &Namespace {
         &self.switch
     }
 
