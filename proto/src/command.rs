@@ -112,7 +112,9 @@ pub enum Refusal {
     #[error("an order with this or a later serial number was carried out already: try again")]
     Replayed,
     /// Written against something that has changed since.
-    #[error("written against version {base}, but version {newest} is the newest: look at the difference and apply again")]
+    #[error(
+        "written against version {base}, but version {newest} is the newest: look at the difference and apply again"
+    )]
     Stale {
         /// The version it was written against.
         base: u64,

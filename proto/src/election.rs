@@ -120,7 +120,14 @@ impl Election {
     }
 
     /// A message of the pre-vote came in.
-    pub fn message(&mut self, now: Instant, facts: &Facts<'_>, from: NodeId, message: &Message, out: &mut Vec<Output>) {
+    pub fn message(
+        &mut self,
+        now: Instant,
+        facts: &Facts<'_>,
+        from: NodeId,
+        message: &Message,
+        out: &mut Vec<Output>,
+    ) {
         if !facts.voters.contains(&from) {
             return;
         }

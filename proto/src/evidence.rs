@@ -19,9 +19,8 @@ pub fn verified(
 ) -> BTreeMap<NodeId, Report> {
     let mut reports: BTreeMap<NodeId, Report> = BTreeMap::new();
     for report in signed.iter().filter_map(|s| verify(cluster, members, s)) {
-        let newer = |known: &Report| {
-            (report.incarnation, report.sequence) > (known.incarnation, known.sequence)
-        };
+        let newer =
+            |known: &Report| (report.incarnation, report.sequence) > (known.incarnation, known.sequence);
         if reports.get(&report.from).is_none_or(newer) {
             reports.insert(report.from, report);
         }

@@ -68,7 +68,9 @@ impl Inventory {
         let report = self.nodes.get(&node).filter(|n| n.liveness == Liveness::Up).map(|n| &n.report);
         report.into_iter().flat_map(|r| &r.services).filter_map(|(name, seen)| match seen {
             ServiceSeen::Down(reason) if site.services.contains_key(name) => Some((name, reason.as_str())),
-            ServiceSeen::Down(_) | ServiceSeen::Unknown | ServiceSeen::Healthy | ServiceSeen::Ailing(_) => None,
+            ServiceSeen::Down(_) | ServiceSeen::Unknown | ServiceSeen::Healthy | ServiceSeen::Ailing(_) => {
+                None
+            }
         })
     }
 }
@@ -76,7 +78,7 @@ impl Inventory {
 /// Whether a report calls all services of an endpoint healthy.
 #[must_use]
 pub fn serves(report: &Report, spec: &EndpointSpec) -> bool {
-    spec.services
-        .iter()
-        .all(|wanted| report.services.iter().any(|(name, seen)| name == wanted && *seen == ServiceSeen::Healthy))
+    spec.services.iter().all(|wanted| {
+        report.services.iter().any(|(name, seen)| name == wanted && *seen == ServiceSeen::Healthy)
+    })
 }

@@ -15,11 +15,11 @@ pub const ENDPOINTS_MAX: usize = 16;
 /// Addresses under which one node may be reached.
 pub const ADDRESSES_MAX: usize = 8;
 /// Versions of the site that are kept for `site history` and `site rollback`.
-pub const SITE_HISTORY_MAX: usize = 32;
+pub const SITE_HISTORY_MAX: usize = 16;
 /// Incidents that the replicated state keeps; the oldest closed one goes first.
 pub const INCIDENTS_MAX: usize = 256;
 /// Lines in one incident.
-pub const INCIDENT_LINES_MAX: usize = 64;
+pub const INCIDENT_LINES_MAX: usize = 32;
 
 /// Bytes of a name (node, service, endpoint).
 pub const NAME_BYTES_MAX: usize = 40;
@@ -63,10 +63,10 @@ pub const REPORT_FRAME_BYTES_MAX: usize = 16 * 1024;
 pub const LEASE_FRAME_BYTES_MAX: usize = 1_000;
 /// Bytes of one Raft message other than a snapshot.
 pub const RAFT_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Bytes of one admin request or answer.
-pub const ADMIN_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Bytes of a snapshot.
-pub const SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of one admin request or answer; a status holds the whole state.
+pub const ADMIN_FRAME_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX + 256 * 1024;
+/// Bytes of a snapshot: the history of the site and the incidents at their limits fit.
+pub const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How far the rates of two nodes' clocks may differ from true time, in parts per million (1 %).
 pub const CLOCK_DRIFT_PPM: u64 = 10_000;

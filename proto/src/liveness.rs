@@ -43,7 +43,9 @@ pub fn judge(
     let mine = node == me || heard_by_me.is_some_and(|at| now.since(at) < patience);
     let others = rows
         .iter()
-        .filter(|(observer, row)| **observer != node && **observer != me && now.since(row.received) < patience)
+        .filter(|(observer, row)| {
+            **observer != node && **observer != me && now.since(row.received) < patience
+        })
         .map(|(_, row)| reaches(row, node, now, patience));
     let (mut observers, mut reached) = (1_usize, usize::from(mine));
     for reaches in others {

@@ -84,7 +84,11 @@ impl Recall {
     }
 
     /// Who has not answered yet.
-    pub fn missing<'a>(&'a self, me: NodeId, voters: &'a BTreeSet<NodeId>) -> impl Iterator<Item = NodeId> + 'a {
+    pub fn missing<'a>(
+        &'a self,
+        me: NodeId,
+        voters: &'a BTreeSet<NodeId>,
+    ) -> impl Iterator<Item = NodeId> + 'a {
         voters.iter().copied().filter(move |v| *v != me && !self.answered.contains(v))
     }
 
@@ -136,11 +140,9 @@ mod tests {
 
     #[test]
     fn a_restored_image_is_found_out_by_one_who_remembers() {
-        for seen in [
-            Memory { incarnation: 6, ..OWN },
-            Memory { term: 8, ..OWN },
-            Memory { durable: (7, 101), ..OWN },
-        ] {
+        for seen in
+            [Memory { incarnation: 6, ..OWN }, Memory { term: 8, ..OWN }, Memory { durable: (7, 101), ..OWN }]
+        {
             let mut recall = Recall::new(OWN);
             recall.answer(NodeId(2), Some(seen));
             assert_eq!(recall.judge(NodeId(1), &voters()), Recalled::Lost { seen });

@@ -135,10 +135,9 @@ impl Mesh {
         match &self.phase {
             Phase::Recalling { ask_at, .. } => *ask_at,
             Phase::Lost => Instant::NEVER,
-            Phase::Running => leases
-                .min(self.election.deadline())
-                .min(self.reporter.deadline())
-                .min(self.duties.deadline()),
+            Phase::Running => {
+                leases.min(self.election.deadline()).min(self.reporter.deadline()).min(self.duties.deadline())
+            }
         }
     }
 
@@ -271,7 +270,13 @@ impl Mesh {
 }
 
 fn election_facts<'a>(me: NodeId, state: &'a State, raft: &RaftFacts) -> election::Facts<'a> {
-    election::Facts { me, voters: &state.config.voters, last: raft.last, leading: raft.leading, able: raft.able }
+    election::Facts {
+        me,
+        voters: &state.config.voters,
+        last: raft.last,
+        leading: raft.leading,
+        able: raft.able,
+    }
 }
 
 fn carry(wanted: Vec<election::Output>, out: &mut Vec<Effect>) {

@@ -4,9 +4,7 @@
 //! Reading files, lines and units is the command line's work.
 
 use crate::id::Name;
-use crate::limits::{
-    COMMAND_BYTES_MAX, ENDPOINTS_MAX, LEASE_MAX, LEASE_MIN, SERVICES_MAX, TEXT_BYTES_MAX,
-};
+use crate::limits::{COMMAND_BYTES_MAX, ENDPOINTS_MAX, LEASE_MAX, LEASE_MIN, SERVICES_MAX, TEXT_BYTES_MAX};
 use crate::service::Service;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -167,14 +165,19 @@ impl EndpointSpec {
             Driver::Vip => {}
             Driver::Exec(command) => {
                 if command.first().is_none_or(|program| !program.starts_with('/')) {
-                    say("exec", "begin the command with an absolute path, such as [\"/usr/local/bin/move\"]".into());
+                    say(
+                        "exec",
+                        "begin the command with an absolute path, such as [\"/usr/local/bin/move\"]".into(),
+                    );
                 }
                 if command.iter().map(String::len).sum::<usize>() > COMMAND_BYTES_MAX {
                     say("exec", format!("keep the command below {COMMAND_BYTES_MAX} bytes"));
                 }
             }
         }
-        for (key, text) in [("holding.title", &self.holding.title), ("holding.message", &self.holding.message)] {
+        for (key, text) in
+            [("holding.title", &self.holding.title), ("holding.message", &self.holding.message)]
+        {
             if text.len() > TEXT_BYTES_MAX {
                 say(key, format!("keep it below {TEXT_BYTES_MAX} bytes"));
             }

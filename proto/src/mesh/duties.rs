@@ -55,6 +55,7 @@ impl Mesh {
             return;
         }
         self.follow_membership(out);
+        self.admit_stranded(out);
         if !self.duties.tickets.is_empty() {
             return;
         }
@@ -75,6 +76,14 @@ impl Mesh {
         if self.raft.voters != *voters || self.raft.learners != learners {
             out.push(Effect::Follow { voters: voters.clone(), learners });
         }
+    }
+
+    /// A voter that campaigned in vain holds a vote above the leader's and follows nobody until it is beaten.
+    fn admit_stranded(&self, out: &mut Vec<Effect>) {
+        let voters = self.state.config.voters.iter();
+        let stranded = voters.filter_map(|id| Some((*id, self.rows.get(id)?.report.log.term)));
+        let ahead = stranded.filter(|(id, term)| *id != self.me && *term > self.raft.term);
+        out.extend(ahead.map(|(node, term)| Effect::Admit { term, node }));
     }
 
     fn judge_all(&mut self, now: Instant) {

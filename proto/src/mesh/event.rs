@@ -180,6 +180,13 @@ pub enum Effect {
         /// Who shall follow.
         learners: BTreeSet<NodeId>,
     },
+    /// Let a peer's higher vote count: it campaigned in vain, and only a term above its own brings it back.
+    Admit {
+        /// The term of its vote, from its signed report.
+        term: u64,
+        /// The peer.
+        node: NodeId,
+    },
     /// Keep what was seen of the others; durable soon, not now.
     KeepMemories(Memories),
     /// The recall is complete: take part in Raft.

@@ -1,12 +1,13 @@
 //! The leases of this node's endpoints: feeding them, and turning what they decide into effects.
 
 use super::{Effect, Mesh, Phase, Serving, send};
-use crate::id::{Name, NodeId};
 use crate::config::Confirmation;
+use crate::id::{Name, NodeId};
 use crate::inventory;
 use crate::lease::{self, Lease, Output, Readiness, View};
 use crate::limits::PATIENCE;
 use crate::message::Message;
+use crate::plan::Epoch;
 use crate::report::{ConfigSeen, ServiceSeen};
 use crate::roster::Standing;
 use crate::site::EndpointSpec;
@@ -86,20 +87,26 @@ impl Mesh {
                 out.push(Effect::Remember(self.records.clone()));
             }
             Output::Send { to, message } => send(out, to, &Message::Lease(name.clone(), message)),
-            Output::Open { epoch, until } => {
-                let Some(spec) = self.state.site.endpoints.get(name).cloned() else { return };
-                let serving = Serving { epoch, until, spec, holding_page: false };
-                self.serving.insert(name.clone(), serving.clone());
-                out.push(Effect::Serve { endpoint: name.clone(), serving: Box::new(serving) });
-                self.settle_holding_page(name, out);
-            }
-            Output::Extend { epoch, until } => {
-                let Some(serving) = self.serving.get_mut(name) else { return };
-                (serving.epoch, serving.until) = (epoch, until);
-                out.push(Effect::Extend { endpoint: name.clone(), until });
-            }
+            Output::Open { epoch, until } => self.serve(name, epoch, until, out),
+            Output::Extend { epoch, until } => match self.serving.get_mut(name) {
+                Some(serving) => {
+                    (serving.epoch, serving.until) = (epoch, until);
+                    out.push(Effect::Extend { endpoint: name.clone(), until });
+                }
+                // A tenure that the last agent of this boot left behind.
+                None => self.serve(name, epoch, until, out),
+            },
             Output::Close { .. } => self.cease(name, out),
         }
+    }
+
+    fn serve(&mut self, name: &Name, epoch: Epoch, until: Instant, out: &mut Vec<Effect>) {
+        let Some(spec) = self.state.site.endpoints.get(name).cloned() else { return };
+        let serving = Serving { epoch, until, spec, holding_page: false };
+        self.serving.insert(name.clone(), serving.clone());
+        out.push(Effect::Serve { endpoint: name.clone(), serving: Box::new(serving) });
+        self.reporter.hurry();
+        self.settle_holding_page(name, out);
     }
 
     fn cease(&mut self, name: &Name, out: &mut Vec<Effect>) {
@@ -119,8 +126,13 @@ impl Mesh {
 
     fn readiness(&self, name: &Name) -> Readiness {
         let Some((spec, plan)) = self.state.endpoint(name) else { return Readiness::Never };
-        let may = self.state.members.get(&self.me).is_some_and(|m| m.role.serves() && m.standing == Standing::Active);
-        let slack = |plan: &crate::plan::Plan| plan.seats.iter().find(|s| s.node == self.me).map(|s| s.slack_ms);
+        let may = self
+            .state
+            .members
+            .get(&self.me)
+            .is_some_and(|m| m.role.serves() && m.standing == Standing::Active);
+        let slack =
+            |plan: &crate::plan::Plan| plan.seats.iter().find(|s| s.node == self.me).map(|s| s.slack_ms);
         // A plan that credits this node's gate with more speed than it has must not be acted upon.
         let gate_fits = plan.and_then(slack).is_none_or(|slack| slack >= self.gate.slack_ms);
         if !may || !gate_fits || self.stopping || self.troubles.contains_key(name) {
@@ -154,7 +166,8 @@ impl Mesh {
         if !must_go {
             return None;
         }
-        let others = || plan.into_iter().flat_map(|p| &p.seats).map(|s| s.node).filter(|node| *node != self.me);
+        let others =
+            || plan.into_iter().flat_map(|p| &p.seats).map(|s| s.node).filter(|node| *node != self.me);
         let fresh = |node: &NodeId| self.rows.get(node).filter(|row| now.since(row.received) < PATIENCE);
         let ready = |node: &NodeId| fresh(node).is_some_and(|row| inventory::serves(&row.report, spec));
         let leaving = self.readiness(name) == Readiness::Never;
@@ -178,7 +191,8 @@ impl Mesh {
     pub(super) fn cease_what_changed(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let changed = |(name, serving): (&Name, &Serving)| {
             let spec = self.state.site.endpoints.get(name);
-            let same = spec.is_some_and(|s| s.address == serving.spec.address && s.driver == serving.spec.driver);
+            let same =
+                spec.is_some_and(|s| s.address == serving.spec.address && s.driver == serving.spec.driver);
             (!same).then(|| name.clone())
         };
         let changed: Vec<Name> = self.serving.iter().filter_map(changed).collect();

@@ -27,7 +27,13 @@ impl Records {
     /// `durable_index` is the last log index in the store. `newborn` says that this store, and with it the
     /// node's id, was made by this very start: then there is nothing that could have been forgotten.
     #[must_use]
-    pub fn resume(found: Option<Self>, boot_id: BootId, durable_index: u64, newborn: bool, now: Instant) -> Self {
+    pub fn resume(
+        found: Option<Self>,
+        boot_id: BootId,
+        durable_index: u64,
+        newborn: bool,
+        now: Instant,
+    ) -> Self {
         let silent_until = if newborn { now } else { now.after(OUTLIVED) };
         found.filter(|records| records.boot_id == boot_id).unwrap_or_else(|| Self {
             boot_id,

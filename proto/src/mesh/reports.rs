@@ -111,9 +111,8 @@ impl Mesh {
         let Some(report) = crate::evidence::verify(self.state.cluster, &self.state.members, &signed) else {
             return;
         };
-        let newer = |row: &Row| {
-            (report.incarnation, report.sequence) > (row.report.incarnation, row.report.sequence)
-        };
+        let newer =
+            |row: &Row| (report.incarnation, report.sequence) > (row.report.incarnation, row.report.sequence);
         if report.from != from || from == self.me || !self.rows.get(&from).is_none_or(newer) {
             return;
         }

@@ -20,7 +20,8 @@ pub(super) fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Option
     let confirmations: Vec<Confirmation> = reports.values().map(Report::confirmation).collect();
     let acceptable = |change: &Change| {
         let index = state.applied.saturating_add(1);
-        state.check_change(*change, &reports).is_ok() && state.config.next(index, *change, &confirmations).is_ok()
+        state.check_change(*change, &reports).is_ok()
+            && state.config.next(index, *change, &confirmations).is_ok()
     };
     let (change, reason) = wanted(state, inventory).into_iter().find(|(change, _)| acceptable(change))?;
     let everyone: BTreeSet<NodeId> = reports.keys().copied().collect();

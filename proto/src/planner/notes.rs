@@ -20,7 +20,9 @@ pub(super) fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Vec<Co
         current.extend(lost(state, *id, node));
         current.extend(unwell(*id, node));
         let failing = inventory.down(*id, &state.site);
-        current.extend(failing.map(|(service, why)| (Matter::ServiceDown(*id, service.clone()), why.to_string())));
+        current.extend(
+            failing.map(|(service, why)| (Matter::ServiceDown(*id, service.clone()), why.to_string())),
+        );
     }
     let vacant = state.plans.keys().filter(|name| is_vacant(inventory, name));
     current.extend(vacant.map(|name| (Matter::Vacant(name.clone()), "no node serves it".to_string())));
@@ -75,7 +77,9 @@ fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<S
         Matter::NodeUnwell(node) => gone_or_up(node).then(|| "well again".into()),
         Matter::Vacant(endpoint) => Some(format!("endpoint {endpoint} is served again")),
         Matter::Move(endpoint) => {
-            let Some(plan) = state.plans.get(endpoint) else { return Some("the endpoint was removed".into()) };
+            let Some(plan) = state.plans.get(endpoint) else {
+                return Some("the endpoint was removed".into());
+            };
             let holder = plan.seats.first()?.node;
             let leases = &inventory.nodes.get(&holder)?.report.leases;
             let serves = leases.iter().any(|l| l.endpoint == *endpoint && l.holding.is_some());

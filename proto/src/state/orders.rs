@@ -47,7 +47,9 @@ impl State {
         }
         let unix_ms = order.serial / 1_000;
         let outcome = match order.act {
-            Act::Apply { base, site, text } => self.replace_site(index, base, *site, text, &operator, unix_ms)?,
+            Act::Apply { base, site, text } => {
+                self.replace_site(index, base, *site, text, &operator, unix_ms)?
+            }
             Act::Rollback { base, to } => self.roll_back(index, base, to, &operator, unix_ms)?,
             Act::Move { endpoint, to } => self.move_to(index, &endpoint, to, &operator, unix_ms)?,
             Act::Drain { node, drained } => self.set_standing(node, drained)?,
@@ -112,7 +114,8 @@ impl State {
         unix_ms: u64,
     ) -> Result<Outcome, Refusal> {
         let earlier = self.site_history.iter().find(|v| v.version == to);
-        let earlier = earlier.ok_or_else(|| Refusal::Unknown(format!("version {to} in the history")))?.clone();
+        let earlier =
+            earlier.ok_or_else(|| Refusal::Unknown(format!("version {to} in the history")))?.clone();
         self.replace_site(index, base, earlier.site, earlier.text, by, unix_ms)
     }
 
@@ -127,8 +130,10 @@ impl State {
         if !self.members.contains_key(&to) {
             return Err(no_such_node(to));
         }
-        let plan = self.plans.get(endpoint).ok_or_else(|| Refusal::Unknown(format!("endpoint {endpoint}")))?;
-        let (mut first, rest): (Vec<_>, Vec<_>) = plan.seats.iter().cloned().partition(|seat| seat.node == to);
+        let plan =
+            self.plans.get(endpoint).ok_or_else(|| Refusal::Unknown(format!("endpoint {endpoint}")))?;
+        let (mut first, rest): (Vec<_>, Vec<_>) =
+            plan.seats.iter().cloned().partition(|seat| seat.node == to);
         if first.is_empty() {
             return Err(Refusal::Forbidden(format!(
                 "{} may not hold {endpoint} (drained, a witness, or not yet ready): undrain it or choose another",

@@ -19,8 +19,11 @@ impl State {
         ground: &Ground,
         unix_ms: u64,
     ) -> Result<Outcome, Refusal> {
-        let spec =
-            self.site.endpoints.get(endpoint).ok_or_else(|| Refusal::Unknown(format!("endpoint {endpoint}")))?;
+        let spec = self
+            .site
+            .endpoints
+            .get(endpoint)
+            .ok_or_else(|| Refusal::Unknown(format!("endpoint {endpoint}")))?;
         let lease_ms = spec.lease_ms;
         let newest = self.plans.get(endpoint).map_or(0, |p| p.index);
         if parent != newest {
@@ -41,10 +44,14 @@ impl State {
         let nodes: BTreeSet<_> = seats.iter().map(|s| s.node).collect();
         let candidates = self.candidates();
         if seats.is_empty() || nodes.len() != seats.len() || !nodes.is_subset(&candidates) {
-            return Err(Refusal::Forbidden("a plan seats each node once, and only nodes that may serve".into()));
+            return Err(Refusal::Forbidden(
+                "a plan seats each node once, and only nodes that may serve".into(),
+            ));
         }
         if seats.iter().any(|s| u64::from(s.slack_ms) > GATE_SLACK_MAX.as_ms()) {
-            return Err(Refusal::Forbidden(format!("a gate that needs longer than {GATE_SLACK_MAX} is no gate")));
+            return Err(Refusal::Forbidden(format!(
+                "a gate that needs longer than {GATE_SLACK_MAX} is no gate"
+            )));
         }
         Ok(())
     }

@@ -40,7 +40,8 @@ impl State {
         match change {
             Change::Remove(node) if !self.wants_vote(node) => Ok(()),
             Change::Remove(node) => {
-                let silent = |r: &Reach| charter.demote_after_ms > 0 && r.heard_ms_ago >= charter.demote_after_ms;
+                let silent =
+                    |r: &Reach| charter.demote_after_ms > 0 && r.heard_ms_ago >= charter.demote_after_ms;
                 if self.config.voters.len() <= usize::from(charter.voters_min) {
                     forbid("the charter keeps at least as many voters as there are")
                 } else if self.observers(node, reports, silent) < self.config.majority() {

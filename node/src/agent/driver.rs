@@ -1,0 +1,277 @@
+//! Moves endpoints: addresses and announcements on the uplink, or the operator's own command.
+//!
+//! A thread of its own, because netlink calls wait for the kernel's lock, and commands for whatever they
+//! do. The lease does not wait for any of it: its gate is closed before a [`Drive::Cease`] comes here.
+//!
+//! **Invariant.** Orders for one endpoint are carried out in the order in which they came. An address is
+//! claimed only while its lease runs, and what was claimed comes back when somebody deletes it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use stead_proto::id::Name;
+use stead_proto::mesh::{Event, Serving};
+use stead_proto::site::Driver;
+use stead_proto::time::{Instant, Span};
+use tokio::sync::mpsc;
+
+use crate::clock;
+use crate::vip::{Vip, announce};
+
+/// Orders that may wait: a few for each endpoint.
+const ORDERS_MAX: usize = 64;
+/// How often claimed addresses are looked after.
+const ROUND: Duration = Duration::from_millis(200);
+/// The address outlives its lease by this much; the gate is what ends it in time.
+const ADDRESS_MARGIN: Span = Span::from_ms(2_000);
+/// When after a claim it is announced again. Switches forget, and first frames get lost.
+const ANNOUNCE_AT_MS: [u64; 8] = [0, 20, 100, 500, 1_000, 2_000, 5_000, 10_000];
+/// After the last of these, once in this long.
+const ANNOUNCE_EVERY: Span = Span::from_ms(30_000);
+
+/// An order to the driver.
+#[derive(Debug)]
+pub(super) enum Drive {
+    /// Claim and announce.
+    Serve {
+        /// Which endpoint.
+        endpoint: Name,
+        /// How.
+        serving: Box<Serving>,
+    },
+    /// Give up what was claimed.
+    Cease {
+        /// Which endpoint.
+        endpoint: Name,
+        /// What was served.
+        serving: Box<Serving>,
+    },
+    /// Connectivity came back, or the neighbours may have forgotten: announce everything.
+    Announce,
+    /// Give everything up and end.
+    End,
+}
+
+type Leases = Arc<Mutex<BTreeMap<Name, Arc<AtomicU64>>>>;
+
+/// The driver's thread, as the owner sees it.
+#[derive(Debug)]
+pub(super) struct DriverHandle {
+    orders: SyncSender<Drive>,
+    leases: Leases,
+}
+
+impl DriverHandle {
+    /// Gives an order; never waits.
+    pub(super) fn tell(&self, order: Drive) {
+        if let Drive::Serve { endpoint, serving } = &order {
+            self.extend(endpoint, serving.until);
+        }
+        if self.orders.try_send(order).is_err() {
+            tracing::error!("the endpoint driver does not keep up: an order was dropped");
+        }
+    }
+
+    /// Moves the end of an endpoint's lease.
+    pub(super) fn extend(&self, endpoint: &Name, until: Instant) {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let lease = leases.entry(endpoint.clone()).or_default();
+        lease.store(until.as_ns(), Ordering::Relaxed);
+    }
+}
+
+/// The driver itself.
+struct Drivers {
+    uplink: Option<u32>,
+    vip: Option<Vip>,
+    margin: Span,
+    served: BTreeMap<Name, Served>,
+    leases: Leases,
+    events: mpsc::Sender<Event>,
+}
+
+struct Served {
+    serving: Serving,
+    since: Instant,
+    announced: usize,
+    announced_at: Instant,
+}
+
+/// Starts the thread. Without an uplink, only endpoints of the `exec` driver can be moved.
+pub(super) fn start(
+    uplink: Option<u32>,
+    vip: Option<Vip>,
+    coarse_gate: bool,
+    events: mpsc::Sender<Event>,
+) -> std::io::Result<(DriverHandle, JoinHandle<()>)> {
+    let (orders, receiver) = sync_channel(ORDERS_MAX);
+    let leases = Leases::default();
+    // Where the address' own lifetime is the gate, it must not outlive the lease.
+    let margin = if coarse_gate { Span::ZERO } else { ADDRESS_MARGIN };
+    let drivers = Drivers { uplink, vip, margin, served: BTreeMap::new(), leases: leases.clone(), events };
+    let thread =
+        std::thread::Builder::new().name("stead-driver".into()).spawn(move || drivers.run(&receiver))?;
+    Ok((DriverHandle { orders, leases }, thread))
+}
+
+impl Drivers {
+    fn run(mut self, orders: &Receiver<Drive>) {
+        loop {
+            match orders.recv_timeout(self.pause()) {
+                Ok(Drive::Serve { endpoint, serving }) => self.serve(endpoint, *serving),
+                Ok(Drive::Cease { endpoint, serving }) => self.cease(&endpoint, &serving),
+                Ok(Drive::Announce) => self.announce_again(),
+                Ok(Drive::End) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.look_after();
+        }
+        for (endpoint, served) in std::mem::take(&mut self.served) {
+            self.cease(&endpoint, &served.serving);
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let now = clock::now();
+        let next = self.served.values().map(|s| s.next_announcement().since(now)).min();
+        let next = next.map_or(ROUND, |span| Duration::from_nanos(span.as_ns()));
+        next.clamp(Duration::from_millis(1), ROUND)
+    }
+
+    fn serve(&mut self, endpoint: Name, serving: Serving) {
+        let now = clock::now();
+        let done = match &serving.spec.driver {
+            Driver::Vip => self.claim(&endpoint, serving.spec.address, now),
+            Driver::Exec(command) => run(command, "claim", &endpoint, &serving),
+        };
+        self.tell_trouble(&endpoint, done.err());
+        tracing::info!(%endpoint, epoch = %serving.epoch, address = %serving.spec.address, "serving");
+        let served = Served { serving, since: now, announced: 0, announced_at: now };
+        self.served.insert(endpoint, served);
+    }
+
+    fn cease(&mut self, endpoint: &Name, serving: &Serving) {
+        self.served.remove(endpoint);
+        let done = match &serving.spec.driver {
+            Driver::Vip => match &mut self.vip {
+                Some(vip) => vip.release(serving.spec.address).map_err(|error| error.to_string()),
+                None => Ok(()),
+            },
+            Driver::Exec(command) => run(command, "release", endpoint, serving),
+        };
+        if let Err(error) = done {
+            tracing::error!(%endpoint, %error, "cannot release the endpoint; its gate is closed");
+        }
+        tracing::info!(%endpoint, epoch = %serving.epoch, "ceased");
+    }
+
+    fn claim(&mut self, endpoint: &Name, address: IpAddr, now: Instant) -> Result<(), String> {
+        let until = self.lease_end(endpoint).after(self.margin);
+        let (Some(vip), Some(uplink)) = (&mut self.vip, self.uplink) else {
+            return Err("there is no uplink to put the address on: set `uplink` in agent.toml".into());
+        };
+        if until <= now {
+            return Ok(());
+        }
+        vip.claim(address, uplink, now, until).map_err(|error| error.to_string())?;
+        announce::once(uplink, address).map_err(|error| error.to_string())
+    }
+
+    /// Lifetimes, announcements, and addresses that somebody took away.
+    fn look_after(&mut self) {
+        let now = clock::now();
+        let names: Vec<Name> = self.served.keys().cloned().collect();
+        for name in names {
+            let until = self.lease_end(&name);
+            let Some(served) = self.served.get_mut(&name) else { continue };
+            if served.serving.spec.driver != Driver::Vip || until <= now {
+                continue;
+            }
+            let address = served.serving.spec.address;
+            let announce = served.announcement_due(now);
+            let repaired = self.repair(address, now, until);
+            let announced = match self.uplink {
+                Some(uplink) if announce || repaired == Ok(true) => announce::once(uplink, address),
+                Some(_) | None => Ok(()),
+            };
+            let trouble = repaired.err().or_else(|| announced.err().map(|error| error.to_string()));
+            if let Some(trouble) = trouble {
+                tracing::warn!(endpoint = %name, trouble, "cannot look after the address");
+            }
+        }
+    }
+
+    /// Extends the address' lifetime; says whether it was gone.
+    fn repair(&mut self, address: IpAddr, now: Instant, until: Instant) -> Result<bool, String> {
+        let (Some(vip), Some(uplink)) = (&mut self.vip, self.uplink) else { return Ok(false) };
+        let until = until.after(self.margin);
+        let gone = match vip.presence(address).map_err(|error| error.to_string())? {
+            crate::vip::Presence::Absent => true,
+            crate::vip::Presence::Ours { .. } | crate::vip::Presence::Foreign { .. } => false,
+        };
+        if gone {
+            tracing::warn!(%address, "somebody deleted the address: it is put back");
+            vip.claim(address, uplink, now, until).map_err(|error| error.to_string())?;
+        } else {
+            vip.extend(address, now, until).map_err(|error| error.to_string())?;
+        }
+        Ok(gone)
+    }
+
+    fn announce_again(&mut self) {
+        for served in self.served.values_mut() {
+            (served.announced, served.since) = (0, clock::now());
+        }
+    }
+
+    fn lease_end(&self, endpoint: &Name) -> Instant {
+        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        Instant::from_ns(leases.get(endpoint).map_or(0, |lease| lease.load(Ordering::Relaxed)))
+    }
+
+    fn tell_trouble(&self, endpoint: &Name, trouble: Option<String>) {
+        if let Some(trouble) = &trouble {
+            tracing::error!(%endpoint, trouble, "cannot serve the endpoint");
+        }
+        let event = Event::Trouble { endpoint: endpoint.clone(), text: trouble };
+        if self.events.try_send(event).is_err() {
+            tracing::warn!(%endpoint, "the mesh core does not keep up");
+        }
+    }
+}
+
+impl Served {
+    fn next_announcement(&self) -> Instant {
+        match ANNOUNCE_AT_MS.get(self.announced) {
+            Some(ms) => self.since.after(Span::from_ms(*ms)),
+            None => self.announced_at.after(ANNOUNCE_EVERY),
+        }
+    }
+
+    fn announcement_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.next_announcement();
+        if due {
+            self.announced += 1;
+            self.announced_at = now;
+        }
+        due
+    }
+}
+
+/// Runs the operator's command: `COMMAND… claim|release ENDPOINT ADDRESS EPOCH`.
+fn run(command: &[String], verb: &str, endpoint: &Name, serving: &Serving) -> Result<(), String> {
+    let Some((program, arguments)) = command.split_first() else { return Err("an empty command".into()) };
+    let status = Command::new(program)
+        .args(arguments)
+        .args([verb, endpoint.as_str(), &serving.spec.address.to_string(), &serving.epoch.to_string()])
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| format!("{program}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{program} {verb}: {status}")) }
+}

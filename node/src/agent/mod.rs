@@ -1,0 +1,46 @@
+//! The agent: one node of the mesh, from start to end.
+//!
+//! ```text
+//!  QUIC ─ datagrams ─▶┐                                   ┌─▶ gate (BPF), lease records   same thread
+//!  QUIC ─ reports ───▶│ owner: Mesh::handle(now, event) ──┼─▶ datagrams, reports
+//!  state, raft, ─────▶│        real-time thread           ├─▶ driver: addresses, announcements (thread)
+//!  checks, operators  ┘                                   └─▶ worker: consensus, holding page (runtime)
+//! ```
+//!
+//! **Invariant.** The owner's thread shares no task, lock or queue with a disk, a name server or a check.
+
+mod admin;
+mod driver;
+mod error;
+mod inbox;
+mod owner;
+mod peer;
+mod realtime;
+mod records_file;
+mod replica;
+mod socket;
+mod start;
+mod watch;
+mod worker;
+
+pub use error::AgentError;
+pub use owner::VERSION;
+pub use socket::SOCKET_NAME;
+
+use crate::config::Config;
+
+/// Runs the agent until SIGTERM or SIGINT, then gives back what it holds.
+///
+/// # Errors
+/// [`AgentError`], each variant of which says what to do.
+pub fn run(config: &Config) -> Result<(), AgentError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("stead-worker")
+        .enable_all()
+        .build()
+        .map_err(AgentError::Threads)?;
+    let ended = runtime.block_on(start::run(config));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    ended
+}

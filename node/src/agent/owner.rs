@@ -1,0 +1,213 @@
+//! The owner of the mesh core: one thread, one loop, nothing in it that waits for a disk, a name or a check.
+//!
+//! It runs on a real-time thread together with the QUIC endpoint, so that a busy machine does not cost the
+//! lease. What takes time is handed to the endpoint driver's thread and to the worker runtime.
+//!
+//! **Invariant.** Effects are carried out in their order. If the lease records cannot be written, the
+//! messages behind them are not sent: nothing is promised that a restarted agent would not know.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use stead_proto::admin::Status;
+use stead_proto::id::{Name, NodeId};
+use stead_proto::mesh::{Effect, Event, Mesh, Now, Serving};
+use stead_proto::report::Unwell;
+use stead_proto::site::{Driver, EndpointSpec};
+use stead_proto::state::State;
+use stead_proto::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+use super::driver::{Drive, DriverHandle};
+use super::records_file::RecordsFile;
+use crate::clock;
+use crate::kernel::gate::Gate;
+use crate::transport::{Datagram, Transport};
+
+/// The version that a status shows.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The longest sleep; a deadline far away is looked at again.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// A question for [`Mesh::status`].
+#[derive(Debug)]
+pub(super) struct StatusQuery {
+    pub(super) reply: oneshot::Sender<Box<Status>>,
+}
+
+/// Where the owner gets its work from.
+#[derive(Debug)]
+pub(super) struct Inlets {
+    pub(super) datagrams: mpsc::Receiver<Datagram>,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) queries: mpsc::Receiver<StatusQuery>,
+}
+
+/// The core and its hands.
+pub(super) struct Owner {
+    pub(super) me: NodeId,
+    pub(super) mesh: Mesh,
+    pub(super) records: RecordsFile,
+    pub(super) gate: Option<Gate>,
+    pub(super) driver: DriverHandle,
+    pub(super) transport: Transport,
+    /// For what takes time.
+    pub(super) worker: mpsc::Sender<Effect>,
+    pub(super) peers: Vec<NodeId>,
+}
+
+impl Owner {
+    /// Runs until the agent was told to stop and has given back what it held.
+    pub(super) async fn run(mut self, mut inlets: Inlets) {
+        let mut effects = Vec::new();
+        loop {
+            let event = tokio::select! {
+                biased;
+                Some(datagram) = inlets.datagrams.recv() => {
+                    Event::Datagram { from: datagram.from, bytes: datagram.bytes.into() }
+                }
+                () = sleep_until(self.mesh.deadline()) => Event::Timer,
+                Some(event) = inlets.events.recv() => event,
+                Some(query) = inlets.queries.recv() => {
+                    let status = self.mesh.status(now(), VERSION);
+                    let _ = query.reply.send(Box::new(status));
+                    continue;
+                }
+                else => return,
+            };
+            if let Event::State(state) = &event {
+                self.follow(state);
+            }
+            let stops = matches!(event, Event::Stop);
+            self.mesh.handle(now(), event, &mut effects);
+            self.carry_out(&mut effects);
+            if stops {
+                return;
+            }
+        }
+    }
+
+    /// The gate guards every address of the site, also those that others hold.
+    fn follow(&mut self, state: &State) {
+        self.peers = state.members.keys().copied().filter(|id| *id != self.me).collect();
+        let Some(gate) = &mut self.gate else { return };
+        let wanted: Vec<IpAddr> = vips(state).values().copied().collect();
+        for (address, _) in gate.watched() {
+            if !wanted.contains(&address) && !self.mesh.serving().values().any(|s| s.spec.address == address) {
+                log_failure("forget an address", gate.forget(address));
+            }
+        }
+        for address in wanted {
+            log_failure("guard an address", gate.watch(address));
+        }
+    }
+
+    fn carry_out(&mut self, effects: &mut Vec<Effect>) {
+        let mut silenced = false;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Remember(records) => {
+                    if let Err(error) = self.records.write(&records) {
+                        tracing::error!(%error, "nothing is promised until the lease records can be written");
+                        silenced = true;
+                    }
+                }
+                Effect::Send { .. } | Effect::Serve { .. } | Effect::Extend { .. } if silenced => {}
+                Effect::Send { to, bytes } => {
+                    if let Err(error) = self.transport.send_datagram(to, bytes.into()) {
+                        tracing::trace!(%to, %error, "datagram not sent");
+                    }
+                }
+                Effect::Report(bytes) => self.report(&Bytes::from(bytes)),
+                Effect::Serve { endpoint, serving } => self.serve(endpoint, *serving),
+                Effect::Extend { endpoint, until } => self.extend(&endpoint, until),
+                Effect::Cease { endpoint, serving } => self.cease(endpoint, *serving),
+                effect @ (Effect::HoldingPage { .. }
+                | Effect::Campaign
+                | Effect::Propose { .. }
+                | Effect::Follow { .. }
+                | Effect::Admit { .. }
+                | Effect::KeepMemories(_)
+                | Effect::Join
+                | Effect::Lost { .. }) => {
+                    if let Err(error) = self.worker.try_send(effect) {
+                        tracing::warn!(%error, "the worker does not keep up");
+                    }
+                }
+            }
+        }
+    }
+
+    fn report(&self, bytes: &Bytes) {
+        for peer in &self.peers {
+            if let Err(error) = self.transport.send_report(*peer, bytes.clone()) {
+                tracing::trace!(%peer, %error, "report not sent");
+            }
+        }
+    }
+
+    fn serve(&mut self, endpoint: Name, serving: Serving) {
+        if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec)) {
+            log_failure("open the gate", gate.set(serving.spec.address, serving.until));
+        }
+        self.driver.tell(Drive::Serve { endpoint, serving: Box::new(serving) });
+    }
+
+    fn extend(&mut self, endpoint: &Name, until: Instant) {
+        let Some(serving) = self.mesh.serving().get(endpoint) else { return };
+        if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec)) {
+            log_failure("extend the gate", gate.set(serving.spec.address, until));
+        }
+        self.driver.extend(endpoint, until);
+    }
+
+    fn cease(&mut self, endpoint: Name, serving: Serving) {
+        if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec)) {
+            log_failure("close the gate", gate.close(serving.spec.address));
+        }
+        self.driver.tell(Drive::Cease { endpoint, serving: Box::new(serving) });
+    }
+}
+
+/// The addresses that the `vip` driver moves.
+pub(super) fn vips(state: &State) -> BTreeMap<Name, IpAddr> {
+    let endpoints = state.site.endpoints.iter();
+    endpoints.filter(|(_, spec)| is_vip(spec)).map(|(name, spec)| (name.clone(), spec.address)).collect()
+}
+
+fn is_vip(spec: &EndpointSpec) -> bool {
+    match spec.driver {
+        Driver::Vip => true,
+        Driver::Exec(_) => false,
+    }
+}
+
+fn log_failure<E: std::fmt::Display>(what: &str, result: Result<(), E>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "cannot {what}");
+    }
+}
+
+/// Both clocks.
+pub(super) fn now() -> Now {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { at: clock::now(), unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
+}
+
+async fn sleep_until(deadline: Instant) {
+    let left = Duration::from_nanos(deadline.since(clock::now()).as_ns());
+    tokio::time::sleep(left.min(SLEEP_MAX)).await;
+}
+
+/// Tells the owner that something is wrong with this node, or is not any more.
+pub(super) async fn tell_unwell(events: &mpsc::Sender<Event>, what: Unwell, on: bool) {
+    let _ = events.send(Event::Unwell { what, on }).await;
+}
+
+/// The state as an event.
+pub(super) fn state_event(state: &Arc<State>) -> Event {
+    Event::State(state.clone())
+}

@@ -1,0 +1,121 @@
+//! What the core wants done that takes time: proposals, elections, membership, the holding page.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use stead_proto::codec;
+use stead_proto::command::{Command, Outcome};
+use stead_proto::id::NodeId;
+use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
+use stead_proto::memory::{Memories, Memory};
+use stead_proto::mesh::{Effect, Event};
+use tokio::sync::mpsc;
+
+use super::watch::MEMORIES_KEY;
+use crate::consensus::Consensus;
+use crate::holding::HoldingPages;
+
+const PROPOSAL_DEADLINE: Duration = Duration::from_secs(2);
+const META_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The hands of the core on the worker runtime.
+pub(super) struct Worker {
+    pub(super) consensus: Arc<Consensus>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) joined: Arc<AtomicBool>,
+    pub(super) holding: HoldingPages,
+}
+
+impl Worker {
+    /// Carries out effects until the owner ends, or this node turns out to be a restored image: then what
+    /// its peers saw of it.
+    pub(super) async fn run(mut self, mut effects: mpsc::Receiver<Effect>) -> Option<Memory> {
+        while let Some(effect) = effects.recv().await {
+            match effect {
+                Effect::Propose { ticket, command } => self.propose(ticket, *command),
+                Effect::Campaign => self.campaign(),
+                Effect::Follow { voters, learners } => {
+                    let raw = |ids: std::collections::BTreeSet<NodeId>| ids.into_iter().map(|id| id.0).collect();
+                    match self.consensus.set_membership(&raw(voters), &raw(learners)) {
+                        Ok(progress) => tracing::debug!(?progress, "membership"),
+                        Err(error) => tracing::debug!(%error, "membership"),
+                    }
+                }
+                Effect::Admit { term, node } => {
+                    tracing::info!(%node, term, "a voter is stranded above our term: an election will follow");
+                    self.consensus.admit(term, node.0);
+                }
+                Effect::HoldingPage { endpoint, spec, on } => self.holding.set(endpoint, *spec, on).await,
+                Effect::KeepMemories(memories) => self.keep(&memories),
+                Effect::Join => {
+                    tracing::info!("the others remember nothing that this node forgot: taking part");
+                    self.joined.store(true, Ordering::Release);
+                }
+                Effect::Lost { seen } => return Some(seen),
+                Effect::Remember(_)
+                | Effect::Send { .. }
+                | Effect::Report(_)
+                | Effect::Serve { .. }
+                | Effect::Extend { .. }
+                | Effect::Cease { .. } => tracing::error!("an effect of the owner's reached the worker"),
+            }
+        }
+        self.holding.clear().await;
+        None
+    }
+
+    fn propose(&self, ticket: u64, command: Command) {
+        let (consensus, events) = (self.consensus.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let done = match codec::encode(&command, COMMAND_FRAME_BYTES_MAX) {
+                Err(error) => {
+                    tracing::error!(%error, "a proposal is too long");
+                    false
+                }
+                Ok(bytes) => match consensus.propose(bytes, PROPOSAL_DEADLINE).await {
+                    Ok((index, outcome)) => {
+                        log_outcome(index, &command, &outcome);
+                        true
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "a proposal failed");
+                        false
+                    }
+                },
+            };
+            let _ = events.send(Event::Proposed { ticket, done }).await;
+        });
+    }
+
+    fn campaign(&self) {
+        let consensus = self.consensus.clone();
+        tokio::spawn(async move {
+            tracing::info!("a majority misses the leader: campaigning");
+            if let Err(error) = consensus.campaign().await {
+                tracing::error!(%error, "cannot campaign");
+            }
+        });
+    }
+
+    fn keep(&self, memories: &Memories) {
+        let Ok(bytes) = codec::encode(memories, COMMAND_FRAME_BYTES_MAX) else { return };
+        let consensus = self.consensus.clone();
+        tokio::spawn(async move {
+            let kept = tokio::time::timeout(META_DEADLINE, consensus.meta_put(MEMORIES_KEY, &bytes)).await;
+            match kept {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "cannot keep what was seen of the others"),
+                Err(_) => tracing::warn!("the disk is too slow to keep what was seen of the others"),
+            }
+        });
+    }
+}
+
+fn log_outcome(index: u64, command: &Command, outcome: &[u8]) {
+    match codec::decode::<Outcome>(outcome, COMMAND_FRAME_BYTES_MAX) {
+        Ok(Outcome::Refused(refusal)) => tracing::warn!(index, %refusal, ?command, "refused by the state"),
+        Ok(Outcome::Done | Outcome::Site(_)) => tracing::debug!(index, ?command, "committed"),
+        Err(error) => tracing::error!(index, %error, "unreadable outcome"),
+    }
+}
