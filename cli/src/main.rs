@@ -1,1 +1,7 @@
-fn main() {}
+//! The `stead` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stead::main()
+}
