@@ -1,5 +1,5 @@
 //! Nothing outlives a lab, however it ends; and it needs no root.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod common;
 
 use common::{CHILD, Canary, eventually, in_lab, lives, site};

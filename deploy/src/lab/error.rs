@@ -28,6 +28,12 @@ pub enum LabError {
         /// What was tried.
         step: &'static str,
     },
+    /// The switch or a cable did not come up.
+    #[error("the lab's links do not carry traffic after {waited_ms} ms: is this machine overloaded?")]
+    NotReady {
+        /// How long was waited.
+        waited_ms: u128,
+    },
     /// Neither root nor allowed to become root of a user namespace.
     #[error(
         "the lab needs root or user namespaces, and this kernel refuses them ({source}): run it with sudo, \

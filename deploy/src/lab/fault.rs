@@ -11,6 +11,7 @@
 
 use super::error::LabError;
 use super::filter::{self, Instruction};
+use super::ready;
 use super::route::{self, State};
 use super::topology::{Lab, PREFIX_IP4, PREFIX_IP6, Place, UPLINK};
 use std::collections::BTreeSet;
@@ -141,7 +142,8 @@ impl Lab {
             let prefix = if new.is_ipv4() { PREFIX_IP4 } else { PREFIX_IP6 };
             changes.push(route::add_address(UPLINK, new, prefix));
         }
-        route::apply(namespace, changes)
+        route::apply(namespace, changes)?;
+        ready::until_solicitable(namespace, &[new])
     }
 
     /// Gives a place one more address, /32 or /128, as a driver or an operator's mistake would.
@@ -150,7 +152,9 @@ impl Lab {
     /// [`LabError`] if the place is unknown, has the address already, or the kernel refuses.
     pub fn add_address(&self, place: Place, ip: IpAddr) -> Result<(), LabError> {
         let prefix = if ip.is_ipv4() { 32 } else { 128 };
-        route::apply(self.namespace(place)?, vec![route::add_address(UPLINK, ip, prefix)])
+        let namespace = self.namespace(place)?;
+        route::apply(namespace, vec![route::add_address(UPLINK, ip, prefix)])?;
+        ready::until_solicitable(namespace, &[ip])
     }
 
     /// Deletes one address of a place, as a DHCP client or a network manager would; `true` if it was there.

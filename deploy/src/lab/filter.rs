@@ -227,7 +227,7 @@ mod tests {
         loop {
             let Instruction { code, when_true, when_false, operand } = program[at];
             at += 1;
-            let offset = operand as usize;
+            let offset = usize::try_from(operand).unwrap();
             let load = |size: usize| {
                 let bytes = frame.get(offset..offset + size)?;
                 Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
@@ -297,8 +297,8 @@ mod tests {
 
     #[test]
     fn the_most_addresses_fit_into_one_program() {
-        let addresses: Vec<IpAddr> = (0..crate::lab::tap::ADDRESSES_MAX)
-            .map(|n| IpAddr::V6(std::net::Ipv6Addr::from_bits(n as u128)))
+        let addresses: Vec<IpAddr> = (0..u128::try_from(crate::lab::tap::ADDRESSES_MAX).unwrap())
+            .map(|n| IpAddr::V6(std::net::Ipv6Addr::from_bits(n)))
             .collect();
         assert!(answers_for(&addresses).len() < 255);
     }

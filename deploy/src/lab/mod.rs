@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod outage;
 pub mod overlap;
 pub mod process;
+mod ready;
 mod route;
 pub mod sample_site;
 pub mod tap;
@@ -37,6 +38,11 @@ use stead_proto::time::Instant;
 #[must_use]
 pub fn now() -> Instant {
     Instant::from_ns(nanoseconds(clock_gettime(ClockId::Boottime)))
+}
+
+/// The clock of the kernel's stamps.
+fn now_real_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Realtime))
 }
 
 fn nanoseconds(time: Timespec) -> u64 {

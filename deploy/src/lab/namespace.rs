@@ -9,8 +9,8 @@ use rustix::thread::LinkNameSpaceType;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process::{Child, Command};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Once, OnceLock};
 use std::{io, panic, thread};
 
 /// Starts that may wait for the spawner at once.
@@ -26,6 +26,7 @@ impl Namespace {
     /// # Errors
     /// [`LabError::System`]; without privilege the kernel answers EPERM.
     pub fn create() -> Result<Self, LabError> {
+        keep_event_loops_outside();
         let made = thread::spawn(|| {
             sys::unshare_network()?;
             File::open("/proc/thread-self/ns/net")
@@ -105,6 +106,13 @@ impl AsRawFd for Namespace {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
+}
+
+/// tokio keeps one socket pair for signals for the life of the process, made with its first event loop. Made
+/// on a thread inside a namespace, it would keep that namespace alive as long.
+fn keep_event_loops_outside() {
+    static MADE: Once = Once::new();
+    MADE.call_once(|| drop(tokio::runtime::Builder::new_current_thread().enable_all().build()));
 }
 
 struct Start {

@@ -13,8 +13,9 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort,
+    InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    State as OperState,
 };
 use rtnetlink::packet_route::tc::{
     TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
@@ -22,12 +23,15 @@ use rtnetlink::packet_route::tc::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The index of the loopback interface in every namespace (net/core/dev.c, LOOPBACK_IFINDEX).
 pub(crate) const LOOPBACK: u32 = 1;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// The kernel brings links up in a work queue of its own, later than it acknowledges the change.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+const READY_POLL: Duration = Duration::from_micros(500);
 /// `htons(ETH_P_ALL)` in the lower half, priority 1 in the upper (net/sched/cls_api.c, tcm_info).
 const PRIORITY_1_ALL_PROTOCOLS: TcHandle = TcHandle { major: 1, minor: 0x0003_u16.to_be() };
 /// linux/pkt_cls.h
@@ -59,6 +63,42 @@ pub(crate) fn addresses(namespace: &Namespace, interface: u32) -> Result<Vec<(Ip
     let change = Change { step: "list addresses", message, flags: NLM_F_DUMP };
     let listed = namespace.run(|| connected(async |handle| ask(&handle, change).await))??;
     Ok(listed.iter().filter_map(|message| address_in(message, interface)).collect())
+}
+
+/// Waits until these interfaces inside `namespace` carry traffic; those of a bridge until they forward.
+pub(crate) fn wait_until_ready(namespace: &Namespace, interfaces: &[u32]) -> Result<(), LabError> {
+    let began = Instant::now();
+    namespace.run(|| {
+        connected(async |handle| {
+            loop {
+                let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
+                let change = Change { step: "list interfaces", message, flags: NLM_F_DUMP };
+                let listed = ask(&handle, change).await?;
+                let ready = listed.iter().filter(|message| ready(message, interfaces)).count();
+                if ready == interfaces.len() {
+                    return Ok(());
+                }
+                if began.elapsed() > READY_WITHIN {
+                    return Err(LabError::NotReady { waited_ms: READY_WITHIN.as_millis() });
+                }
+                tokio::time::sleep(READY_POLL).await;
+            }
+        })
+    })?
+}
+
+fn ready(message: &RouteNetlinkMessage, interfaces: &[u32]) -> bool {
+    let RouteNetlinkMessage::NewLink(link) = message else { return false };
+    let up = link.attributes.contains(&LinkAttribute::OperState(OperState::Up));
+    let forwarding = InfoBridgePort::State(BridgePortState::Forwarding);
+    let infos = link.attributes.iter().filter_map(|attribute| {
+        if let LinkAttribute::LinkInfo(infos) = attribute { Some(infos) } else { None }
+    });
+    let forwards = infos.flatten().any(|info| {
+        matches!(info, LinkInfo::PortData(InfoPortData::BridgePort(port)) if port.contains(&forwarding))
+    });
+    let is_port = link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::Controller(_)));
+    interfaces.contains(&link.header.index) && up && forwards == is_port
 }
 
 fn address_in(message: &RouteNetlinkMessage, interface: u32) -> Option<(IpAddr, u8)> {

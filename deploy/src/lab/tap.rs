@@ -12,6 +12,7 @@ use super::filter::{self, Instruction};
 use super::frame;
 pub use super::frame::Answer;
 use super::namespace::Namespace;
+use super::ready;
 use super::topology::{Lab, Place};
 use crate::sys;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -63,7 +64,8 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Starts watching these addresses at the ports of all nodes; at return every port is watched.
+    /// Starts watching these addresses at the ports of all nodes; at return every port is watched and every
+    /// frame is stamped when it is sent.
     ///
     /// # Errors
     /// [`LabError`] if there are too many addresses or the kernel refuses a packet socket.
@@ -72,6 +74,9 @@ impl Tap {
             return Err(LabError::WatchedAddresses { asked: addresses.len(), max: ADDRESSES_MAX });
         }
         let ports = listen(lab.switch(), lab.shape().nodes, addresses)?;
+        ready::until_stamping(lab.switch())?;
+        // What came before that may carry the time of its reading.
+        ports.iter().try_for_each(|(_, socket)| forget(socket)).map_err(LabError::system("read frames"))?;
         let seen = Arc::new(Mutex::new(Capture::default()));
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let stop = stop.map_err(LabError::system("make an event descriptor"))?;
@@ -127,6 +132,17 @@ fn listen(switch: &Namespace, nodes: u8, addresses: &[IpAddr]) -> Result<Vec<(u8
     };
     let sockets = switch.run(|| (0..nodes).map(open).collect::<io::Result<Vec<_>>>())?;
     sockets.map_err(LabError::system("listen at the switch's ports"))
+}
+
+fn forget(socket: &Socket) -> io::Result<()> {
+    loop {
+        match sys::receive(socket.as_fd(), &mut [0; 1]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 struct Watch {

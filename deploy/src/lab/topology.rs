@@ -7,6 +7,7 @@
 
 use super::error::LabError;
 use super::namespace::Namespace;
+use super::ready;
 use super::route::{self, CableEnd, State};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -122,7 +123,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes the namespaces, the switch and the cables.
+    /// Makes the namespaces, the switch and the cables. At return every link carries traffic.
     ///
     /// # Errors
     /// [`LabError`]; what was made until then is gone when this returns.
@@ -142,6 +143,8 @@ impl Lab {
             let half = scope.spawn(|| lab.configure_all(&rest));
             lab.configure_all(&first).and(half.join().unwrap_or(Err(LabError::Panicked("set-up"))))
         })?;
+        let ports: Vec<u32> = shape.places().map(Place::port).collect();
+        route::wait_until_ready(&lab.switch, &ports)?;
         Ok(lab)
     }
 
@@ -197,6 +200,7 @@ impl Lab {
             changes.push(route::set_state(index, State::Up));
         }
         changes.push(route::set_state(BRIDGE, State::Up));
+        changes.push(route::set_state(route::LOOPBACK, State::Up));
         route::apply(&self.switch, changes)
     }
 
@@ -215,7 +219,10 @@ impl Lab {
             route::add_address(UPLINK, IpAddr::V4(self.ip4(place)), PREFIX_IP4),
             route::add_address(UPLINK, IpAddr::V6(self.ip6(place)), PREFIX_IP6),
         ];
-        route::apply(self.namespace(place)?, changes)
+        let namespace = self.namespace(place)?;
+        route::apply(namespace, changes)?;
+        route::wait_until_ready(namespace, &[UPLINK])?;
+        ready::until_solicitable(namespace, &[IpAddr::V6(link_local), IpAddr::V6(self.ip6(place))])
     }
 }
 

@@ -1,11 +1,12 @@
 //! What the lab's tests share; each of them uses a part.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 use futures_util::TryStreamExt;
 use rtnetlink::{LinkUnspec, LinkVeth};
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 use stead_deploy::lab::namespace::Namespace;
@@ -16,8 +17,12 @@ use stead_deploy::lab::{Lab, Place};
 /// The program that the tests start inside the lab.
 pub const CHILD: &str = env!("CARGO_BIN_EXE_lab-child");
 
+/// Labs measure time: one at a time, or they measure one another.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Runs a test's body, where necessary in a new process that is root of a user namespace.
 pub fn in_lab(test: &str, body: impl FnOnce()) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     if privilege().unwrap().is_some() {
         return body();
     }
