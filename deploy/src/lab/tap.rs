@@ -75,6 +75,8 @@ impl Tap {
         }
         let ports = listen(lab.switch(), lab.shape().nodes, addresses)?;
         ready::until_stamping(lab.switch())?;
+        // What came before that may carry the time of its reading.
+        ports.iter().try_for_each(|(_, socket)| forget(socket)).map_err(LabError::system("read frames"))?;
         let seen = Arc::new(Mutex::new(Capture::default()));
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let stop = stop.map_err(LabError::system("make an event descriptor"))?;
@@ -130,6 +132,17 @@ fn listen(switch: &Namespace, nodes: u8, addresses: &[IpAddr]) -> Result<Vec<(u8
     };
     let sockets = switch.run(|| (0..nodes).map(open).collect::<io::Result<Vec<_>>>())?;
     sockets.map_err(LabError::system("listen at the switch's ports"))
+}
+
+fn forget(socket: &Socket) -> io::Result<()> {
+    loop {
+        match sys::receive(socket.as_fd(), &mut [0; 1]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 struct Watch {
