@@ -1,0 +1,318 @@
+//! Who is connected: every live connection, the addresses to try, and which of two connections to keep.
+//!
+//! **Invariant.** At most [`LIVE_MAX`] connections per peer and plane; the first of them is the one that is
+//! sent on, all are read from. A connection is listed only if its key is in the directory; both are
+//! compared under one lock, so that an eviction can never slip between.
+//!
+//! Deliberately absent: tasks and waiting. Every function here returns at once.
+
+use super::counters::Tally;
+use super::directory::{Directory, Standing, Table, Who};
+use super::error::Close;
+use super::plane::Plane;
+use super::profile::{CALLS_AT_ONCE_MAX, OPERATOR_CALLS_AT_ONCE_MAX, OPERATOR_CONNECTIONS_MAX, Profile};
+use bytes::Bytes;
+use quinn::Connection;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use stead_proto::id::{NodeId, PublicKey};
+use stead_proto::limits::{ADDRESSES_MAX, NODES_MAX};
+use tokio::sync::{Notify, Semaphore};
+
+/// Two of a simultaneous dial, and one that is being replaced.
+const LIVE_MAX: usize = 3;
+
+/// Peers with known addresses from which on those that are not in the directory are forgotten.
+const HINTS_MAX: usize = 2 * NODES_MAX;
+
+/// One authenticated connection.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) connection: Connection,
+    pub(super) key: PublicKey,
+    pub(super) who: Who,
+    pub(super) plane: Plane,
+    pub(super) dialled_by: NodeId,
+    pub(super) since: Instant,
+    /// Calls in a row that timed out.
+    pub(super) timeouts: AtomicU32,
+}
+
+/// What became of a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admitted {
+    /// It is the only one of its peer and plane.
+    Alone,
+    /// There is another one; after a while this side has to close the worse.
+    Contested,
+}
+
+/// The wake-up calls of one peer's tasks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bells {
+    /// Connections came or went.
+    pub(super) changed: Arc<Notify>,
+    /// Dial now.
+    pub(super) poke: Arc<Notify>,
+    /// A report waits.
+    pub(super) report: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    live: Vec<Arc<Live>>,
+    /// How many times it went from none to some.
+    generation: u64,
+    bells: Bells,
+    /// The newest report that was not sent yet.
+    report: Option<Bytes>,
+}
+
+#[derive(Debug, Default)]
+struct Hints {
+    candidates: Vec<SocketAddr>,
+    last_seen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    slots: BTreeMap<(NodeId, Plane), Slot>,
+    /// Connections on the admin plane.
+    guests: Vec<Arc<Live>>,
+    hints: BTreeMap<NodeId, Hints>,
+    permits: BTreeMap<PublicKey, Arc<Semaphore>>,
+}
+
+/// All connections of one node.
+#[derive(Debug)]
+pub(super) struct Links {
+    me: NodeId,
+    pub(super) directory: Directory,
+    /// Older connections than this cannot be twins of a new one.
+    twin_age_max: Duration,
+    pub(super) tally: Tally,
+    /// Someone came or went.
+    pub(super) changed: Notify,
+    state: Mutex<State>,
+}
+
+impl Links {
+    pub(super) fn new(me: NodeId, directory: Directory, profile: &Profile) -> Self {
+        Self {
+            me,
+            directory,
+            twin_age_max: profile.dial_max.saturating_add(profile.idle_timeout / 2),
+            tally: Tally::default(),
+            changed: Notify::new(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Lists a new connection, or says with which code to close it.
+    pub(super) fn admit(&self, live: &Arc<Live>) -> Result<Admitted, Close> {
+        let mut state = self.lock();
+        if self.directory.standing(&live.key) != Standing::Accepted(live.who) {
+            return Err(Close::Evicted);
+        }
+        match (live.plane, live.who) {
+            (Plane::Admin, _) => state.admit_guest(live),
+            (Plane::Raft | Plane::Report, Who::Operator) => Err(Close::WrongPlane),
+            (Plane::Raft | Plane::Report, Who::Node(id)) if id == self.me => Err(Close::WrongPlane),
+            (Plane::Raft | Plane::Report, Who::Node(id)) => {
+                state.hints.entry(id).or_default().last_seen =
+                    Some(canonical(live.connection.remote_address()));
+                let admitted = self.admit_node(state.slots.entry((id, live.plane)).or_default(), live);
+                self.changed.notify_one();
+                Ok(admitted)
+            }
+        }
+    }
+
+    fn admit_node(&self, slot: &mut Slot, live: &Arc<Live>) -> Admitted {
+        let place = match slot.live.first() {
+            None => {
+                slot.generation += 1;
+                0
+            }
+            Some(old) => usize::from(!self.better(old, live)),
+        };
+        slot.live.insert(place, live.clone());
+        for worst in slot.live.drain(slot.live.len().min(LIVE_MAX)..) {
+            self.tally.duplicates.add();
+            Close::Duplicate.close(&worst.connection);
+        }
+        slot.bells.changed.notify_one();
+        if slot.live.len() > 1 { Admitted::Contested } else { Admitted::Alone }
+    }
+
+    /// Whether `new` takes over from `old`. A peer dials only while it has no connection. So a second one
+    /// by the same peer, or one that comes long after the first, means that the first is dead over there;
+    /// else both dialled at once, and both sides keep the one that the lower id dialled.
+    fn better(&self, old: &Live, new: &Live) -> bool {
+        old.dialled_by == new.dialled_by
+            || new.since.saturating_duration_since(old.since) > self.twin_age_max
+            || new.dialled_by < old.dialled_by
+    }
+
+    /// Forgets a connection that has ended.
+    pub(super) fn remove(&self, live: &Arc<Live>) {
+        let mut state = self.lock();
+        state.guests.retain(|other| !Arc::ptr_eq(other, live));
+        let Who::Node(id) = live.who else { return };
+        let Some(slot) = state.slots.get_mut(&(id, live.plane)) else { return };
+        slot.live.retain(|other| !Arc::ptr_eq(other, live));
+        slot.bells.changed.notify_one();
+        self.changed.notify_one();
+    }
+
+    /// Closes what lost against a twin. Only the lower id of the two does, or each might close another one.
+    pub(super) fn settle(&self, live: &Live) {
+        let Who::Node(id) = live.who else { return };
+        if id < self.me {
+            return;
+        }
+        let state = self.lock();
+        for worse in state.slots.get(&(id, live.plane)).iter().flat_map(|slot| slot.live.iter().skip(1)) {
+            self.tally.duplicates.add();
+            Close::Duplicate.close(&worse.connection);
+        }
+    }
+
+    /// Closes and forgets everything that the directory does not accept any more. Returns the table that
+    /// this was judged by.
+    pub(super) fn enforce(&self) -> Arc<Table> {
+        let mut state = self.lock();
+        // Under the lock, or a connection that a newer table admits would be judged by an older one.
+        let table = self.directory.table();
+        let stays = |live: &Arc<Live>| {
+            let stays = table.standing(&live.key) == Standing::Accepted(live.who);
+            if !stays {
+                self.tally.evicted.add();
+                Close::Evicted.close(&live.connection);
+            }
+            stays
+        };
+        state.guests.retain(stays);
+        for slot in state.slots.values_mut() {
+            slot.live.retain(stays);
+            slot.bells.changed.notify_one();
+        }
+        state.slots.retain(|(id, _), _| table.peers(self.me).any(|peer| peer == *id));
+        state.permits.retain(|key, _| matches!(table.standing(key), Standing::Accepted(_)));
+        self.changed.notify_one();
+        table
+    }
+
+    /// The connection to send on.
+    pub(super) fn best(&self, peer: NodeId, plane: Plane) -> Option<Arc<Live>> {
+        self.lock().slots.get(&(peer, plane))?.live.first().cloned()
+    }
+
+    /// All connections with a peer.
+    pub(super) fn all(&self, peer: NodeId) -> Vec<Arc<Live>> {
+        let state = self.lock();
+        Plane::BETWEEN_NODES
+            .iter()
+            .filter_map(|plane| state.slots.get(&(peer, *plane)))
+            .flat_map(|slot| slot.live.iter().cloned())
+            .collect()
+    }
+
+    /// The peers with a live report plane, and how many times each came back.
+    pub(super) fn connected(&self) -> BTreeMap<NodeId, u64> {
+        let up = |((id, plane), slot): (&(NodeId, Plane), &Slot)| {
+            (*plane == Plane::Report && !slot.live.is_empty()).then_some((*id, slot.generation))
+        };
+        self.lock().slots.iter().filter_map(up).collect()
+    }
+
+    /// The bells of a peer's plane.
+    pub(super) fn bells(&self, peer: NodeId, plane: Plane) -> Bells {
+        self.lock().slots.entry((peer, plane)).or_default().bells.clone()
+    }
+
+    /// Makes the diallers of `peer` try at once.
+    pub(super) fn poke(&self, peer: NodeId) {
+        let state = self.lock();
+        for slot in Plane::BETWEEN_NODES.iter().filter_map(|plane| state.slots.get(&(peer, *plane))) {
+            slot.bells.poke.notify_one();
+        }
+    }
+
+    /// Puts `report` in the place of the one that was not sent yet. False if there is no connection.
+    pub(super) fn queue_report(&self, peer: NodeId, report: Bytes) -> bool {
+        let mut state = self.lock();
+        let slot = state.slots.get_mut(&(peer, Plane::Report)).filter(|slot| !slot.live.is_empty());
+        let Some(slot) = slot else { return false };
+        if slot.report.replace(report).is_some() {
+            self.tally.reports_dropped.add();
+        }
+        slot.bells.report.notify_one();
+        true
+    }
+
+    /// Takes the report that waits.
+    pub(super) fn take_report(&self, peer: NodeId) -> Option<Bytes> {
+        self.lock().slots.get_mut(&(peer, Plane::Report))?.report.take()
+    }
+
+    /// Replaces the addresses to try; what exceeds [`ADDRESSES_MAX`] is left out.
+    pub(super) fn set_hints(&self, peer: NodeId, addresses: &[SocketAddr]) {
+        let candidates = addresses.iter().copied().map(canonical).take(ADDRESSES_MAX).collect();
+        let State { hints, slots, .. } = &mut *self.lock();
+        if hints.len() >= HINTS_MAX {
+            hints.retain(|known, _| slots.contains_key(&(*known, Plane::Report)));
+        }
+        hints.entry(peer).or_default().candidates = candidates;
+    }
+
+    /// The addresses to try: where the peer was seen last, then the hints, another one first each time.
+    pub(super) fn candidates(&self, peer: NodeId, turn: usize) -> Vec<SocketAddr> {
+        let state = self.lock();
+        let Some(hints) = state.hints.get(&peer) else { return Vec::new() };
+        let mut rotated = hints.candidates.clone();
+        let places = turn.checked_rem(rotated.len()).unwrap_or(0);
+        rotated.rotate_left(places);
+        rotated.retain(|address| Some(*address) != hints.last_seen);
+        hints.last_seen.into_iter().chain(rotated).collect()
+    }
+
+    /// Whether a peer might be at this address.
+    pub(super) fn may_be_a_peer(&self, ip: IpAddr) -> bool {
+        let at = |hints: &Hints| hints.candidates.iter().chain(&hints.last_seen).any(|a| a.ip() == ip);
+        self.lock().hints.values().any(at)
+    }
+
+    /// The places for calls of this key, over all of its connections.
+    pub(super) fn permits(&self, live: &Live) -> Arc<Semaphore> {
+        let at_once = match live.who {
+            Who::Node(_) => CALLS_AT_ONCE_MAX,
+            Who::Operator => OPERATOR_CALLS_AT_ONCE_MAX,
+        };
+        let new = || Arc::new(Semaphore::new(usize::from(at_once)));
+        self.lock().permits.entry(live.key).or_insert_with(new).clone()
+    }
+
+    /// The lock is held for map operations only, so a panic cannot leave anything half done.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn admit_guest(&mut self, live: &Arc<Live>) -> Result<Admitted, Close> {
+        if self.guests.iter().filter(|guest| guest.key == live.key).count() >= OPERATOR_CONNECTIONS_MAX {
+            return Err(Close::Crowded);
+        }
+        self.guests.push(live.clone());
+        Ok(Admitted::Alone)
+    }
+}
+
+/// IPv4 addresses as such, not as IPv6 writes them on a dual-stack socket.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
