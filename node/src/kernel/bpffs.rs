@@ -32,7 +32,9 @@ pub(super) fn path(instance: &str, ifindex: u32) -> PathBuf {
 
 /// The interfaces for which `instance` has pinned something.
 pub(super) fn interfaces(instance: &str) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir(Path::new(MOUNT_POINT).join("stead").join(instance)) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(Path::new(MOUNT_POINT).join("stead").join(instance)) else {
+        return Vec::new();
+    };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 

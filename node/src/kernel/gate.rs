@@ -51,7 +51,9 @@ impl Rung {
     const fn cost(self) -> &'static str {
         match self {
             Self::Tcx => "nothing",
-            Self::Clsact => "nothing but tidiness: another program may remove the filter by flushing tc filters",
+            Self::Clsact => {
+                "nothing but tidiness: another program may remove the filter by flushing tc filters"
+            }
             Self::Nft => {
                 "a takeover waits 100 ms longer, an agent frozen together with its nft child in the middle of a \
                  renewal may overrun, and VLAN-tagged frames are not seen"
@@ -177,7 +179,9 @@ impl Gate {
         let mut shortfalls = Vec::new();
         for rung in Rung::ALL.into_iter().filter(|rung| Some(*rung) >= config.wanted) {
             let opened = match rung {
-                Rung::Tcx | Rung::Clsact => BpfGate::open(config, &uplink, rung).map(|gate| How::Bpf(Box::new(gate))),
+                Rung::Tcx | Rung::Clsact => {
+                    BpfGate::open(config, &uplink, rung).map(|gate| How::Bpf(Box::new(gate)))
+                }
                 Rung::Nft => NftGate::open(config, &uplink).map(How::Nft),
                 Rung::Lifetime => break,
             };

@@ -22,7 +22,7 @@ use aya::{
 };
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::{IpAddr, Ipv6Addr},
     path::{Path, PathBuf},
 };
@@ -43,12 +43,17 @@ const SIDES: [(TcAttachType, &str); 2] =
 
 type Key = [u8; 16];
 
-#[derive(Debug)]
 pub(super) struct BpfGate {
     slots: HashMap<MapData, Key, u32>,
     expiries: Array<MapData, u64>,
     /// What `slots` says, so that a renewal needs no lookup in the kernel.
     table: BTreeMap<IpAddr, u32>,
+}
+
+impl fmt::Debug for BpfGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BpfGate").field("table", &self.table).finish_non_exhaustive()
+    }
 }
 
 impl BpfGate {
@@ -119,7 +124,11 @@ impl BpfGate {
         if !self.table.contains_key(&address) {
             return Ok(());
         }
-        self.slots.remove(&key(address)).map_err(|source| GateError::Map { doing: "forget", address, source })?;
+        self.slots.remove(&key(address)).map_err(|source| GateError::Map {
+            doing: "forget",
+            address,
+            source,
+        })?;
         self.table.remove(&address);
         Ok(())
     }
@@ -167,7 +176,12 @@ fn attach(
     }
 }
 
-fn attach_tcx(program: &mut SchedClassifier, pin: &Path, uplink: &str, side: TcAttachType) -> Result<(), String> {
+fn attach_tcx(
+    program: &mut SchedClassifier,
+    pin: &Path,
+    uplink: &str,
+    side: TcAttachType,
+) -> Result<(), String> {
     if let Ok(pinned) = PinnedLink::from_pin(pin) {
         let link: SchedClassifierLink = FdLink::from(pinned).try_into().map_err(|error| chain(&error))?;
         if program.attach_to_link(link).is_ok() {

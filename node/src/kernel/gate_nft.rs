@@ -9,7 +9,7 @@
 //! longer than its lease and the slack. (What is left: helper *and* nft frozen together in between.)
 
 use super::gate::{ADDRESSES_MAX, GateConfig, GateError, Rung};
-use crate::{sys::now, vip::rtnl::Link};
+use crate::{clock::now, vip::rtnl::Link};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
@@ -42,7 +42,11 @@ pub(super) struct NftGate {
 enum Order {
     Open(IpAddr, Instant),
     /// Runs a script after everything that was ordered before it, forgetting what is open for an address.
-    Run { address: IpAddr, script: String, answer: SyncSender<Result<(), String>> },
+    Run {
+        address: IpAddr,
+        script: String,
+        answer: SyncSender<Result<(), String>>,
+    },
 }
 
 impl NftGate {
@@ -187,7 +191,11 @@ fn open_until(table: &str, address: IpAddr, until: Instant) -> Result<(), String
 fn open_script(table: &str, address: IpAddr, left: Span) -> String {
     let (close, set, ms) = (close_script(table, address), family(address), left.as_ms());
     // A timeout of zero would mean for ever.
-    if ms == 0 { close } else { format!("{close}add element {table} live{set} {{ {address} timeout {ms}ms }}\n") }
+    if ms == 0 {
+        close
+    } else {
+        format!("{close}add element {table} live{set} {{ {address} timeout {ms}ms }}\n")
+    }
 }
 
 /// Deletes the live element whether it exists or not: adding an existing one changes nothing.
@@ -211,7 +219,8 @@ fn ruleset(table: &str, uplink: &str) -> String {
         let _ = writeln!(text, "add set {table} live{set} {{ type {kind}; flags timeout; }}");
     }
     let egress = [("", "arp saddr ip"), ("", "ip saddr"), ("", "ip6 saddr"), (ADVERTISEMENT, "icmpv6 taddr")];
-    let ingress = [(ARP_REQUEST, "arp daddr ip"), ("", "ip daddr"), ("", "ip6 daddr"), (SOLICITATION, "icmpv6 taddr")];
+    let ingress =
+        [(ARP_REQUEST, "arp daddr ip"), ("", "ip daddr"), ("", "ip6 daddr"), (SOLICITATION, "icmpv6 taddr")];
     for (hook, fields) in [("egress", egress), ("ingress", ingress)] {
         let place = format!("hook {hook} device \"{uplink}\" priority {PRIORITY}");
         let _ = writeln!(text, "add chain {table} {hook} {{ type filter {place}; policy accept; }}");
@@ -245,7 +254,9 @@ fn run(script: &str) -> Result<(), String> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("the program nft cannot be started ({error}); install the package nftables"))?;
+        .map_err(|error| {
+            format!("the program nft cannot be started ({error}); install the package nftables")
+        })?;
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
     if output.status.success() {
@@ -275,6 +286,9 @@ mod tests {
         let rules = ruleset("netdev t", "eth0");
         assert!(rules.contains("egress arp saddr ip @gated4 arp saddr ip != @live4 drop"), "{rules}");
         assert!(rules.contains("request arp daddr ip @gated4 arp daddr ip != @live4 drop"), "{rules}");
-        assert!(rules.contains("nd-neighbor-solicit icmpv6 taddr @gated6 icmpv6 taddr != @live6 drop"), "{rules}");
+        assert!(
+            rules.contains("nd-neighbor-solicit icmpv6 taddr @gated6 icmpv6 taddr != @live6 drop"),
+            "{rules}"
+        );
     }
 }

@@ -21,7 +21,10 @@ pub mod watch;
 
 use netlink_packet_route::{
     AddressFamily,
-    address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo},
+    address::{
+        AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
+        CacheInfo,
+    },
 };
 use rtnl::{Rtnl, RtnlError, family};
 use std::{
@@ -77,11 +80,17 @@ impl Vip {
     }
 
     /// Puts `address` (as a /32 or /128) onto an interface until `valid_until`, rounded up to a second; an
-    /// address that is there already gets the new lifetime. `now` is [`crate::sys::now`].
+    /// address that is there already gets the new lifetime. `now` is [`crate::clock::now`].
     ///
     /// # Errors
     /// [`RtnlError`], which says what it costs and what to do.
-    pub fn claim(&mut self, address: IpAddr, ifindex: u32, now: Instant, valid_until: Instant) -> Result<(), RtnlError> {
+    pub fn claim(
+        &mut self,
+        address: IpAddr,
+        ifindex: u32,
+        now: Instant,
+        valid_until: Instant,
+    ) -> Result<(), RtnlError> {
         let valid_s = lifetime_s(now, valid_until);
         self.rtnl.put_address(message(address, ifindex, valid_s))?;
         let expires = now.after(Span::from_ms(1_000).times(valid_s.into()));
@@ -203,9 +212,14 @@ fn is_ours(message: &AddressMessage) -> bool {
 #[must_use]
 pub const fn is_claimable(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast()),
+        IpAddr::V4(v4) => {
+            !(v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast())
+        }
         IpAddr::V6(v6) => {
-            !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || matches!(v6.to_ipv4_mapped(), Some(Ipv4Addr { .. })))
+            !(v6.is_unspecified()
+                || v6.is_loopback()
+                || v6.is_multicast()
+                || matches!(v6.to_ipv4_mapped(), Some(Ipv4Addr { .. })))
         }
     }
 }
@@ -227,7 +241,16 @@ mod tests {
 
     #[test]
     fn addresses_that_mean_something_else_are_not_claimable() {
-        for bad in ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "ff02::1", "::ffff:192.0.2.1"] {
+        for bad in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "ff02::1",
+            "::ffff:192.0.2.1",
+        ] {
             assert!(!is_claimable(bad.parse().unwrap()), "{bad}");
         }
         assert!(is_claimable("192.0.2.1".parse().unwrap()) && is_claimable("2001:db8::1".parse().unwrap()));

@@ -24,7 +24,7 @@ use std::{io, net::IpAddr, os::fd::AsFd as _, time::Duration};
 /// An answer of the kernel is there at once; this only bounds the case that it never comes.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// What the kernel puts into one part of a dump, at most.
-const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+pub(super) const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 /// Interfaces and addresses read in one dump; a host with more of them is not a server of ours.
 const DUMP_MAX: usize = 65_536;
 
@@ -38,10 +38,14 @@ pub enum RtnlError {
     )]
     NotPermitted,
     /// The interface does not exist (any more).
-    #[error("there is no such interface: this node can hold no endpoint on it; check `ip link` and the node's uplink setting")]
+    #[error(
+        "there is no such interface: this node can hold no endpoint on it; check `ip link` and the node's uplink setting"
+    )]
     NoInterface,
     /// IPv6 is off on this interface.
-    #[error("IPv6 is disabled there: this node can hold no IPv6 endpoint; set net.ipv6.conf.<interface>.disable_ipv6=0")]
+    #[error(
+        "IPv6 is disabled there: this node can hold no IPv6 endpoint; set net.ipv6.conf.<interface>.disable_ipv6=0"
+    )]
     NoIpv6,
     /// Anything else the kernel said.
     #[error("netlink {doing}: {source}")]
@@ -108,6 +112,22 @@ impl Rtnl {
             _ => None,
         });
         found.ok_or(RtnlError::NoInterface)
+    }
+
+    /// All interfaces.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn links(&mut self) -> Result<Vec<Link>, RtnlError> {
+        let ask = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self.request("list links", ask, NLM_F_DUMP)?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(link) => Some(Link::from(&link)),
+                _ => None,
+            })
+            .collect())
     }
 
     /// All addresses of one family on all interfaces, or of both families.
@@ -201,7 +221,9 @@ impl Rtnl {
 }
 
 /// The messages of one datagram.
-pub(super) fn datagram(bytes: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<RouteNetlinkMessage>>> {
+pub(super) fn datagram(
+    bytes: &[u8],
+) -> impl Iterator<Item = io::Result<NetlinkMessage<RouteNetlinkMessage>>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         if rest.is_empty() {
