@@ -3,11 +3,14 @@
 //! Tasks here only translate: what comes in becomes an event of [`stead_proto::mesh::Mesh`], what it wants
 //! done becomes a system call, a datagram or a proposal. See [`agent`] for the way through.
 
+pub mod agent;
 pub mod clock;
 pub mod config;
 pub mod consensus;
+pub mod holding;
 pub mod identity;
 pub mod kernel;
+pub mod service;
 pub mod storage;
 pub mod sys;
 pub mod transport;
