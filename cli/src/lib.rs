@@ -7,6 +7,7 @@
 
 pub mod agent_file;
 pub mod context;
+pub mod demo;
 pub mod document;
 pub mod exit;
 pub mod init;

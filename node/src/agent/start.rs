@@ -271,9 +271,9 @@ fn boot_id() -> Result<BootId, AgentError> {
 }
 
 fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
-    let uplink = crate::sys::interface_index(&config.uplink);
+    let uplink = interface_index(&config.uplink);
     let vip = Vip::open().inspect_err(|error| tracing::warn!(%error, "no netlink")).ok();
-    let wanted = config.gate.as_deref().and_then(Rung::named);
+    let wanted = config.gate.as_deref().and_then(rung_named);
     let mut seen = GateSeen { rung: "none".into(), slack_ms: 0, shortfalls: Vec::new() };
     let Some(ifindex) = uplink else {
         let missing = format!("the uplink {} does not exist: no address can be served", config.uplink);
@@ -301,6 +301,23 @@ fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
             seen.shortfalls.push(stead_proto::roster::bounded_text(&error.to_string()));
             Kernel { gate: None, vip, uplink: None, seen, coarse: false }
         }
+    }
+}
+
+fn interface_index(name: &str) -> Option<u32> {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    netdevice::name_to_index(&any, name).ok()
+}
+
+/// The rung that `gate` in agent.toml asks for.
+fn rung_named(word: &str) -> Option<Rung> {
+    match word {
+        "tcx" => Some(Rung::Tcx),
+        "clsact" => Some(Rung::Clsact),
+        "nft" => Some(Rung::Nft),
+        "lifetime" => Some(Rung::Lifetime),
+        _ => None,
     }
 }
 

@@ -34,7 +34,8 @@ pub(super) async fn run(command: &[String]) -> io::Result<Probed> {
         Err(error) => return Err(error),
     };
     let mut killed = Killed(Some(group));
-    let tail = read_until_ended(&killed, &mut output).await;
+    let Some(running) = &killed.0 else { return Err(io::ErrorKind::Other.into()) };
+    let tail = read_until_ended(running, &mut output).await;
     let Some(group) = killed.0.take() else { return Err(io::ErrorKind::Other.into()) };
     group.kill();
     Ok(judge(group.reap().await?, &tail))
