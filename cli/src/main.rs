@@ -10,7 +10,7 @@ fn main() -> anyhow::Result<()> {
             stead::demo::sample_site(&args[2], args[3].clone().into())?;
         }
         Some("agent") => {
-            tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_env("STEAD_LOG")).init();
+            tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::new("info,openraft=off")).init();
             let create = args.iter().any(|a| a == "--create");
             let config = stead::agent_file::load(std::path::Path::new(&args[3]), create).map_err(|p| anyhow::anyhow!("{p:?}"))?;
             stead_node::agent::run(&config)?;

@@ -48,12 +48,15 @@ pub(super) struct LogStore {
     flusher: Flusher,
     extent: Arc<Mutex<Extent>>,
     appended_bytes: Arc<AtomicU64>,
+    vote_term: Arc<AtomicU64>,
 }
 
 impl LogStore {
     /// Opens the log that is in `store`.
     pub(super) fn open(store: Arc<dyn Store>, flusher: Flusher) -> Result<Self, StoreError> {
-        let mut log = Self { store, flusher, extent: Arc::default(), appended_bytes: Arc::default() };
+        let mut log = Self { store, flusher, extent: Arc::default(), appended_bytes: Arc::default(), vote_term: Arc::default() };
+        let vote: Option<Ballot> = log.fact(VOTE)?;
+        log.vote_term.store(vote.map_or(0, |ballot| ballot.term), Ordering::Release);
         let purged = log.fact(PURGED)?;
         let last = match log.store.last(Tree::Log)? {
             Some((key, value)) => Some(log.entry(&key, &value)?.id),
@@ -93,6 +96,11 @@ impl LogStore {
     /// The last entry that is on the disk.
     pub(super) fn last_durable(&self) -> Option<EntryId> {
         self.extent().last
+    }
+
+    /// The term of the vote that is on the disk.
+    pub(super) fn durable_vote_term(&self) -> u64 {
+        self.vote_term.load(Ordering::Acquire)
     }
 
     /// The last entry that was purged.
@@ -189,6 +197,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .write(vec![op], Durability::Now)
             .await
             .map_err(|error| StorageIOError::write_vote(&error))?;
+        self.vote_term.store(vote.leader_id.term, Ordering::Release);
         Ok(())
     }
 

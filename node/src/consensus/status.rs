@@ -86,7 +86,7 @@ impl Source {
             leader: metrics.current_leader.filter(|leader| *leader != super::NOBODY),
             last_log,
             durable_log: self.log.last_durable().map(EntryId::position),
-            vote_term: metrics.vote.leader_id.term,
+            vote_term: self.log.durable_vote_term(),
             applied: metrics.last_applied.map(|id| id.index),
             quorum_acked_ms_ago: None,
             voters: membership.voter_ids().collect(),
