@@ -46,6 +46,16 @@ fn die_with(parent: Pid) -> io::Result<()> {
     if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(Errno::SRCH.into()) }
 }
 
+/// Gives this thread mounts of its own, with a BPF file system that lasts as long as the thread. What nodes pin
+/// there outlives them, as it does on a server, where systemd has mounted it.
+pub(crate) fn mount_bpffs_of_this_thread() -> rustix::io::Result<()> {
+    // SAFETY: only CLONE_NEWNS is passed; file descriptors stay shared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;
+    rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount(c"bpf", c"/sys/fs/bpf", c"bpf", flags, None)
+}
+
 fn private_run() -> rustix::io::Result<()> {
     // SAFETY: only CLONE_NEWNS is passed; file descriptors stay shared.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?;

@@ -127,6 +127,8 @@ fn spawner() -> &'static SyncSender<Start> {
     SPAWNER.get_or_init(|| {
         let (starts, queue): (_, Receiver<Start>) = sync_channel(STARTS_WAITING_MAX);
         thread::spawn(move || {
+            // Where the kernel forbids it (a user namespace), nodes find a coarser gate by themselves.
+            let _forbidden = sys::mount_bpffs_of_this_thread();
             for Start { mut command, answer } in queue {
                 // The asker may have given up; then the child must not be left to itself.
                 if let Err(lost) = answer.send(command.spawn())

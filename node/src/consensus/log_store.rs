@@ -54,7 +54,13 @@ pub(super) struct LogStore {
 impl LogStore {
     /// Opens the log that is in `store`.
     pub(super) fn open(store: Arc<dyn Store>, flusher: Flusher) -> Result<Self, StoreError> {
-        let mut log = Self { store, flusher, extent: Arc::default(), appended_bytes: Arc::default(), vote_term: Arc::default() };
+        let mut log = Self {
+            store,
+            flusher,
+            extent: Arc::default(),
+            appended_bytes: Arc::default(),
+            vote_term: Arc::default(),
+        };
         let vote: Option<Ballot> = log.fact(VOTE)?;
         log.vote_term.store(vote.map_or(0, |ballot| ballot.term), Ordering::Release);
         let purged = log.fact(PURGED)?;

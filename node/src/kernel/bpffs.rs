@@ -15,9 +15,17 @@ const MOUNT_POINT: &str = "/sys/fs/bpf";
 const MAGIC: u64 = 0xcafe_4a11;
 
 /// stead's directory on a mounted BPF file system, made if it is missing.
-pub(super) fn directory(instance: &str, ifindex: u32) -> io::Result<PathBuf> {
+///
+/// `lasting` says that what is pinned has to outlive this process. A file system that this process mounts
+/// in a mount namespace of its own would end with it, and the gate with the file system.
+pub(super) fn directory(instance: &str, ifindex: u32, lasting: bool) -> io::Result<PathBuf> {
     let root = Path::new(MOUNT_POINT);
     if !is_bpffs(root) {
+        if lasting && !shares_mounts_with_init() {
+            return Err(io::Error::other(
+                "it is not mounted, and this process has mounts of its own: mount it for the whole machine",
+            ));
+        }
         mount("bpf", root, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
     }
     let directory = path(instance, ifindex);
@@ -44,6 +52,11 @@ pub(super) fn unpin(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+fn shares_mounts_with_init() -> bool {
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    of("self").is_some_and(|own| Some(own) == of("1"))
 }
 
 fn is_bpffs(path: &Path) -> bool {

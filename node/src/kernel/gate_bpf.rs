@@ -62,7 +62,7 @@ impl BpfGate {
         if !uplink.ethernet {
             return Err(format!("{} is not an Ethernet interface", uplink.name));
         }
-        let directory = bpffs::directory(&config.instance, config.uplink_ifindex)
+        let directory = bpffs::directory(&config.instance, config.uplink_ifindex, rung == Rung::Tcx)
             .map_err(|error| format!("the BPF file system /sys/fs/bpf cannot be used ({error})"))?;
         let mut object = EbpfLoader::new()
             .map_pin_path(SLOTS, map_path(&directory, SLOTS))

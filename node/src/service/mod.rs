@@ -19,12 +19,12 @@ mod process;
 mod runner;
 
 use runner::{Order, Runner};
+use std::collections::BTreeMap;
 use stead_proto::health::Verdict;
 use stead_proto::id::Name;
 use stead_proto::limits::SERVICES_MAX;
 use stead_proto::service::{Problem, Service};
 use stead_proto::time::Instant;
-use std::collections::BTreeMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
