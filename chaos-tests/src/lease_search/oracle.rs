@@ -146,8 +146,8 @@ impl Oracle {
 
     /// `node` shut its gate at `now`, or its host went down.
     pub fn close(&mut self, node: usize, now: u64) {
-        if let Some(gate) = self.gates.get_mut(node).filter(|gate| gate.end > now) {
-            *gate = Gate { end: now, closed: true };
+        if let Some(gate) = self.gates.get_mut(node) {
+            *gate = Gate { end: gate.end.min(now), closed: true };
         }
     }
 }

@@ -188,7 +188,7 @@ impl World {
     /// Over once somebody served for a whole lease after the faults; a violation if nobody does for too long.
     fn is_over(&self) -> Result<bool, Violation> {
         let Some(calm) = self.calm_since else { return Ok(false) };
-        let longest = u64::from(self.mix.leases_ms.into_iter().max().unwrap_or(0)) * MS;
+        let longest = self.longest_lease();
         let serves = (0..self.hosts.len()).any(|host| self.oracle.is_open(host, self.now));
         if serves && self.served_since.is_some_and(|since| self.now > since + longest + longest / 2) {
             return Ok(true);
@@ -357,7 +357,9 @@ impl World {
         let upto = self.log.len();
         let lag = self.draw_lag();
         let Some(it) = self.hosts.get_mut(host).filter(|it| it.life == life) else { return Ok(()) };
-        let Agent::Paused(rest) = std::mem::replace(&mut it.agent, Agent::Up) else { return Ok(()) };
+        let Agent::Paused(rest) = &mut it.agent else { return Ok(()) };
+        let rest = std::mem::take(rest);
+        it.agent = Agent::Up;
         let backlog = std::mem::take(&mut it.backlog);
         self.tell(|| format!("#{host} goes on"));
         self.after(lag, Event::Apply { host, upto });
@@ -382,7 +384,8 @@ impl World {
         self.packets.push(message);
         for _ in 0..copies {
             let late = !calm && self.rng.chance(self.mix.late_ppm);
-            let most = if late { self.mix.late_max } else { self.mix.delay_max.min(self.lease() / 3) };
+            let usual = if calm { self.shortest_lease() / 10 } else { self.mix.delay_max };
+            let most = if late { self.mix.late_max } else { self.mix.delay_max.min(usual) };
             let delay = self.rng.between(20_000, most.max(20_000));
             self.after(delay, Event::Deliver { to: host, from, packet });
         }
@@ -480,6 +483,9 @@ impl World {
         self.oracle.seen.configs += 1;
         self.configs.push(next);
         self.commit(index, self.configs.len() - 1, last.plan);
+        if self.rng.chance(600_000) {
+            self.commit_plan(0);
+        }
     }
 
     fn exchange_reports(&mut self) -> Result<(), Violation> {
@@ -593,12 +599,20 @@ impl World {
 
     /// The leader: a fresh plan, above everything that is burned, while nobody serves.
     fn plan_if_unserved(&mut self) -> Result<(), Violation> {
-        self.after(PLANNER_EVERY * 4, Event::Planner);
+        self.after(PLANNER_EVERY.max(self.longest_lease() * 2), Event::Planner);
         if !(0..self.hosts.len()).any(|host| self.oracle.is_open(host, self.now)) {
             let highest = self.hosts.iter().map(|host| host.lease.highest()).max();
             self.commit_plan(highest.unwrap_or(Epoch::default()).plan);
         }
         Ok(())
+    }
+
+    fn shortest_lease(&self) -> u64 {
+        u64::from(self.mix.leases_ms.into_iter().min().unwrap_or(0)) * MS
+    }
+
+    fn longest_lease(&self) -> u64 {
+        u64::from(self.mix.leases_ms.into_iter().max().unwrap_or(0)) * MS
     }
 
     fn lease(&self) -> u64 {

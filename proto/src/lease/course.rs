@@ -116,7 +116,7 @@ impl Course {
             Readiness::Ready => Span::ZERO,
             Readiness::Reluctant => plan.lease().times(2),
         };
-        if view.reserved_for(rules).is_some() {
+        if view.reserved_for(rules).is_some() || (rules.membership && !view.config.admits(plan.index)) {
             return None;
         }
         let heard = if rules.burning { self.heard } else { Epoch::default() };

@@ -32,7 +32,10 @@
 //!    so 2 still holds within that configuration and towards its neighbours of the same two voters; and no
 //!    configuration in which the others have a majority is accepted until it said that it left (P1).
 //!
-//! Epochs also rise in the order of tenures: the shared voter agreed to e before e', and agrees only upwards.
+//! Epochs also rise in the order of tenures. In the same or in adjacent configurations the shared voter agreed to e
+//! before e', and agrees only upwards. Across more changes nobody need know e, but e' belongs to a plan that is
+//! younger than the configuration between, and e to an older one ([`Config::admits`]): so **every change of the
+//! configuration wants a fresh plan soon after**, or nobody can succeed after the next change.
 //!
 //! **Invariant.** Time enters as arguments only; an agreement is recorded before it is told; `Close` comes
 //! before `Release`; a lapsed or released epoch never opens again.
