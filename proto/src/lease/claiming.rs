@@ -30,6 +30,7 @@ impl Lease {
         let seated = view.sound_plan().and_then(|plan| plan.seat_of(ask.epoch));
         if seated.is_some_and(|seat| seat.node == from) {
             self.course.hear(view, ask.epoch);
+            self.course.hold_back(view, now);
         }
         let verdict = self.verdict(now, view, from, ask, out);
         if verdict == Verdict::Agreed {
@@ -88,6 +89,10 @@ impl Lease {
             self.extend(view, out);
         } else if let Some(bid) = self.bid.as_mut().filter(asked) {
             bid.agreed(view.config, from, config_index, sent);
+            if bid.knocks {
+                // He agrees, so he does not hold.
+                bid.press_on(now);
+            }
             self.open(now, view, out);
         } else if self.tenure.is_none() && self.bid.is_none() && epoch <= self.asked.max(self.voter.highest())
         {

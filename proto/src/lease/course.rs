@@ -31,6 +31,8 @@ pub(crate) struct Course {
     named: Option<NodeId>,
     /// Who holds, as a refusal said, and until when that may be.
     holder: Option<(NodeId, Instant)>,
+    /// Somebody else is asking: since when, and until when to let him.
+    others_turn: Option<(Instant, Instant)>,
 }
 
 /// A claim to make.
@@ -52,6 +54,7 @@ impl Course {
             attempts: 0,
             named: None,
             holder: None,
+            others_turn: None,
         }
     }
 
@@ -69,6 +72,14 @@ impl Course {
         if current && epoch > self.heard && epoch.rank <= known.saturating_add(RANK_JUMP_MAX) {
             self.heard = epoch;
         }
+    }
+
+    /// Another seat is asking right now: lets it, for a while, instead of splitting the votes.
+    pub(crate) fn hold_back(&mut self, view: &View<'_>, now: Instant) {
+        let Some(plan) = view.plan else { return };
+        let begun = self.others_turn.filter(|&(_, until)| now <= until).map_or(now, |(begun, _)| begun);
+        let until = now.after(plan.lease().part(2)).min(begun.after(plan.lease().times(2)));
+        self.others_turn = Some((begun, until));
     }
 
     /// A refusal named the holder.
@@ -97,7 +108,7 @@ impl Course {
         if self.holder.is_some_and(|(holder, _)| holder == from) {
             self.holder = None;
         }
-        (self.since, self.named, self.retry_at) = (now, next, now);
+        (self.since, self.named, self.retry_at, self.others_turn) = (now, next, now, None);
     }
 
     /// An attempt failed: not again before `at`, and later each time.
@@ -134,7 +145,8 @@ impl Course {
         let silence = if view.votes() { voter.silent_until() } else { Instant::ZERO };
         let last_promise = voter.promise().filter(|promise| promise.to != view.me);
         let free = last_promise.map_or(Instant::ZERO, |promise| promise.end());
-        let from = self.since.max(free).max(silence);
+        let turn = self.others_turn.map_or(Instant::ZERO, |(_, until)| until);
+        let from = self.since.max(free).max(silence).max(turn);
         let at = match self.named {
             Some(next) if next == view.me => from,
             Some(_) => {
