@@ -1,6 +1,7 @@
 //! Tries to break the lease with random schedules; prints a seed that does, and replays it.
 
 use anyhow::bail;
+use chaos_tests::lease_search::oracle::Heed;
 use chaos_tests::lease_search::world::{self, Telling};
 use chaos_tests::lease_search::{Found, Search, search};
 use clap::{Parser, ValueEnum};
@@ -20,6 +21,9 @@ struct Arguments {
     /// Switches a rule off; the search then has to find a violation.
     #[arg(long)]
     without: Vec<Weakness>,
+    /// Looks for two holders only, not for epochs that go back or meshes that nobody serves.
+    #[arg(long)]
+    two_holders: bool,
     /// Runs the one schedule of this seed and prints its steps.
     #[arg(long)]
     replay: Option<u64>,
@@ -50,13 +54,14 @@ enum Weakness {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let rules = arguments.without.iter().fold(Rules::SOUND, |rules, weakness| rules.without(rule(*weakness)));
+    let heed = if arguments.two_holders { Heed::TwoHolders } else { Heed::Everything };
     if let Some(seed) = arguments.replay {
-        return replay(seed, rules);
+        return replay(seed, rules, heed);
     }
     let Arguments { schedules, seed, json, .. } = arguments;
     let started = Instant::now();
     let shows = stderr().is_terminal();
-    let found = search(&Search { schedules, seed, rules }, |done| {
+    let found = search(&Search { schedules, seed, rules, heed }, |done| {
         if shows && done.is_multiple_of(1_024) {
             let _ = write!(stderr(), "\r{done} of {schedules} schedules, {} s", started.elapsed().as_secs());
         }
@@ -87,8 +92,8 @@ const fn rule(weakness: Weakness) -> Rule {
     }
 }
 
-fn replay(seed: u64, rules: Rules) -> anyhow::Result<()> {
-    let outcome = world::run(seed, rules, Telling::Steps);
+fn replay(seed: u64, rules: Rules, heed: Heed) -> anyhow::Result<()> {
+    let outcome = world::run(seed, rules, heed, Telling::Steps);
     for line in &outcome.trace {
         writeln!(stdout(), "{line}")?;
     }
@@ -101,11 +106,13 @@ fn print_words(found: &Found, elapsed_ms: u128) -> anyhow::Result<()> {
     writeln!(
         stdout(),
         "{schedules} schedules in {elapsed_ms} ms: {} events, {} openings ({} changes of holder, {} in two-voter mode), \
-         {} configurations\nsmallest gap after an expiry {} ns, longest wait for a holder after the faults {} ms",
+         {} releases, {} refreshes, {} configurations\nsmallest gap after an expiry {} ns, longest wait for a holder after the faults {} ms",
         seen.events,
         seen.opens,
         seen.changes,
         seen.alone,
+        seen.releases,
+        seen.refreshes,
         seen.configs,
         seen.gap_ns_min.map_or_else(|| "-".to_owned(), |gap| gap.to_string()),
         seen.wait_ns_max / 1_000_000,
@@ -140,6 +147,8 @@ fn print_json(found: &Found, seed: u64, elapsed_ms: u128) -> anyhow::Result<()> 
         "openings": seen.opens,
         "holder_changes": seen.changes,
         "openings_in_two_voter_mode": seen.alone,
+        "releases": seen.releases,
+        "refreshes": seen.refreshes,
         "configurations": seen.configs,
         "gap_ns_min": seen.gap_ns_min,
         "wait_ns_max": seen.wait_ns_max,

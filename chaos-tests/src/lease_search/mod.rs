@@ -11,7 +11,7 @@ pub mod oracle;
 pub mod rng;
 pub mod world;
 
-use oracle::{Seen, Violation};
+use oracle::{Heed, Seen, Violation};
 use rng::Rng;
 use std::num::NonZero;
 use std::sync::Mutex;
@@ -29,6 +29,8 @@ pub struct Search {
     pub seed: u64,
     /// The rules in force.
     pub rules: Rules,
+    /// What counts as a failure.
+    pub heed: Heed,
 }
 
 /// What came out.
@@ -102,7 +104,7 @@ fn work(
                 break;
             }
             let seed = schedule_seed(search.seed, number);
-            let outcome = world::run(seed, search.rules, Telling::Quiet);
+            let outcome = world::run(seed, search.rules, search.heed, Telling::Quiet);
             seen.add(&outcome.seen);
             schedules += 1;
             if let Some(violation) = outcome.violation {

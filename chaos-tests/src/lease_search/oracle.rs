@@ -60,6 +60,10 @@ pub struct Seen {
     pub changes: u64,
     /// Opened under two-voter mode.
     pub alone: u64,
+    /// Gates shut before the lease ran out: by a move, a hand-over or a reboot.
+    pub releases: u64,
+    /// Gates that stayed open under a higher epoch.
+    pub refreshes: u64,
     /// The smallest time between one node's gate surely shut by expiry and another's open, in ns.
     pub gap_ns_min: Option<u64>,
     /// Events.
@@ -72,14 +76,25 @@ pub struct Seen {
 
 impl Seen {
     /// Nothing yet.
-    pub const NOTHING: Self =
-        Self { opens: 0, changes: 0, alone: 0, gap_ns_min: None, events: 0, configs: 0, wait_ns_max: 0 };
+    pub const NOTHING: Self = Self {
+        opens: 0,
+        changes: 0,
+        alone: 0,
+        releases: 0,
+        refreshes: 0,
+        gap_ns_min: None,
+        events: 0,
+        configs: 0,
+        wait_ns_max: 0,
+    };
 
     /// Adds what another schedule saw.
     pub fn add(&mut self, other: &Self) {
         self.opens += other.opens;
         self.changes += other.changes;
         self.alone += other.alone;
+        self.releases += other.releases;
+        self.refreshes += other.refreshes;
         self.events += other.events;
         self.configs += other.configs;
         self.gap_ns_min = self.gap_ns_min.into_iter().chain(other.gap_ns_min).min();
@@ -95,11 +110,21 @@ struct Gate {
     closed: bool,
 }
 
+/// Which violations count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heed {
+    /// All of them.
+    Everything,
+    /// Two holders at once.
+    TwoHolders,
+}
+
 /// Watches all gates.
 #[derive(Clone, Debug)]
 pub struct Oracle {
     gates: Vec<Gate>,
     last: Option<(usize, Epoch)>,
+    heed: Heed,
     /// Figures.
     pub seen: Seen,
 }
@@ -107,8 +132,8 @@ pub struct Oracle {
 impl Oracle {
     /// For `nodes` nodes.
     #[must_use]
-    pub fn new(nodes: usize) -> Self {
-        Self { gates: vec![Gate::default(); nodes], last: None, seen: Seen::NOTHING }
+    pub fn new(nodes: usize, heed: Heed) -> Self {
+        Self { gates: vec![Gate::default(); nodes], last: None, heed, seen: Seen::NOTHING }
     }
 
     /// Whether the gate of `node` is open at `now`.
@@ -128,8 +153,12 @@ impl Oracle {
             }
         }
         if let Some((last, after)) = self.last {
-            if epoch < after || (epoch == after && last != node) {
+            let back = epoch < after || (epoch == after && last != node);
+            if back && self.heed == Heed::Everything {
                 return Err(Violation::EpochWentBack { node, epoch, after });
+            }
+            if last == node && epoch > after && self.is_open(node, now) {
+                self.seen.refreshes += 1;
             }
             if last != node {
                 self.seen.changes += 1;
@@ -147,6 +176,7 @@ impl Oracle {
     /// `node` shut its gate at `now`, or its host went down.
     pub fn close(&mut self, node: usize, now: u64) {
         if let Some(gate) = self.gates.get_mut(node) {
+            self.seen.releases += u64::from(gate.end > now);
             *gate = Gate { end: gate.end.min(now), closed: true };
         }
     }

@@ -29,10 +29,12 @@ struct Agreement {
     sent: Instant,
 }
 
+/// What a voter that refused said.
 #[derive(Clone, Copy, Debug)]
-struct Refusal {
-    highest: Epoch,
-    ready_at: Instant,
+pub(crate) struct Refusal {
+    pub(crate) highest: Epoch,
+    pub(crate) ready_at: Instant,
+    pub(crate) promised_to: Option<NodeId>,
 }
 
 /// What a candidate can still hope for.
@@ -76,6 +78,7 @@ impl Bid {
             return;
         }
         self.refused.remove(&voter);
+        self.agreed.retain(|voter, _| config.voters.contains(voter));
         let known = self.agreed.entry(voter).or_insert(Agreement { config_index, sent });
         if config_index > known.config_index || (config_index == known.config_index && sent > known.sent) {
             *known = Agreement { config_index, sent };
@@ -83,10 +86,25 @@ impl Bid {
     }
 
     /// A voter refused.
-    pub(crate) fn refused(&mut self, config: &Config, voter: NodeId, highest: Epoch, ready_at: Instant) {
+    pub(crate) fn refused(&mut self, config: &Config, voter: NodeId, refusal: Refusal) {
         if config.voters.contains(&voter) {
-            self.refused.insert(voter, Refusal { highest, ready_at });
+            self.refused.insert(voter, refusal);
         }
+    }
+
+    /// Whether some voter is done with this epoch for ever, and none has agreed.
+    pub(crate) fn is_outbid(&self, me: NodeId) -> bool {
+        self.refused.values().any(|refusal| refusal.highest > self.epoch) && !self.has_supporters(me)
+    }
+
+    /// Whom most of the refusing voters have promised to: a few liars cannot name somebody else.
+    pub(crate) fn named_holder(&self, me: NodeId) -> Option<NodeId> {
+        let mut votes: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for holder in self.refused.values().filter_map(|refusal| refusal.promised_to) {
+            *votes.entry(holder).or_default() += 1;
+        }
+        votes.remove(&me);
+        votes.into_iter().max_by_key(|&(_, votes)| votes).map(|(holder, _)| holder)
     }
 
     /// What stood in the way is gone: asks everybody again, at once.

@@ -14,6 +14,8 @@ use crate::plan::Epoch;
 use crate::time::{Instant, Span};
 
 const STAGGER_MIN: Span = Span::from_ms(20);
+/// How many ranks above its own knowledge a node believes; well below what voters accept.
+const HEARSAY_MAX: u32 = RANK_JUMP_MAX / 16;
 const ATTEMPTS_COUNTED_MAX: u64 = 16;
 
 #[derive(Clone, Debug)]
@@ -29,7 +31,7 @@ pub(crate) struct Course {
     attempts: u64,
     /// Whom the last release named.
     named: Option<NodeId>,
-    /// Who holds, as a refusal said, and until when that may be.
+    /// Who holds, as voters said, and until when that may be.
     holder: Option<(NodeId, Instant)>,
     /// Somebody else is asking: since when, and until when to let him.
     others_turn: Option<(Instant, Instant)>,
@@ -65,11 +67,13 @@ impl Course {
         }
     }
 
-    /// Somebody uses `epoch`. Believed only within reach, so that no single word can use up a plan's ranks.
-    pub(crate) fn hear(&mut self, view: &View<'_>, epoch: Epoch) {
+    /// Somebody uses `epoch`. Believed only within reach of what this node agreed to itself, so that no liar can
+    /// talk the candidates out of the voters' reach.
+    pub(crate) fn hear(&mut self, view: &View<'_>, voter: &Voter, epoch: Epoch) {
         let current = view.plan.is_some_and(|plan| plan.index == epoch.plan);
-        let known = if self.heard.plan == epoch.plan { self.heard.rank } else { 0 };
-        if current && epoch > self.heard && epoch.rank <= known.saturating_add(RANK_JUMP_MAX) {
+        let own = voter.highest();
+        let known = if own.plan == epoch.plan { own.rank } else { 0 };
+        if current && epoch > self.heard && epoch.rank <= known.saturating_add(HEARSAY_MAX) {
             self.heard = epoch;
         }
     }
@@ -82,7 +86,7 @@ impl Course {
         self.others_turn = Some((begun, until));
     }
 
-    /// A refusal named the holder.
+    /// The voters named the holder, and are bound until then.
     pub(crate) fn hear_holder(&mut self, holder: NodeId, until: Instant) {
         self.holder = Some((holder, until));
     }
