@@ -19,6 +19,8 @@ pub(crate) struct Bid {
     pub(crate) asked_at: Option<Instant>,
     /// Only the present holder is asked: to step aside, as the newer plan wants.
     pub(crate) knocks: bool,
+    /// Refusals of what was asked before no longer matter.
+    refused_from: Instant,
     agreed: BTreeMap<NodeId, Agreement>,
     refused: BTreeMap<NodeId, Refusal>,
 }
@@ -57,6 +59,7 @@ impl Bid {
             ask_at: now,
             asked_at: None,
             knocks,
+            refused_from: now,
             agreed: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
@@ -83,6 +86,11 @@ impl Bid {
         if config_index > known.config_index || (config_index == known.config_index && sent > known.sent) {
             *known = Agreement { config_index, sent };
         }
+    }
+
+    /// Whether a refusal of what was asked at `sent` still means something.
+    pub(crate) fn heeds(&self, sent: Instant) -> bool {
+        sent >= self.refused_from
     }
 
     /// A voter refused.
@@ -113,7 +121,7 @@ impl Bid {
             self.begun = now;
         }
         self.refused.clear();
-        (self.knocks, self.ask_at) = (false, now);
+        (self.knocks, self.ask_at, self.refused_from) = (false, now, now);
     }
 
     /// Until when the agreements back a lease, if they do.

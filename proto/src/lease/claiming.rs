@@ -112,11 +112,12 @@ impl Lease {
         refused: Refused,
         out: &mut Vec<Output>,
     ) {
-        let Refused { epoch, highest, retry_after_ms, promised_to } = refused;
+        let Refused { epoch, seq, highest, retry_after_ms, promised_to } = refused;
         self.course.hear(view, &self.voter, highest);
         let own_ready_at = self.own_ready_at(view, now);
         let candidate = self.tenure.is_none();
-        let Some(bid) = self.bid.as_mut().filter(|bid| candidate && bid.epoch == epoch) else { return };
+        let asked = |bid: &&mut Bid| candidate && bid.epoch == epoch && bid.heeds(Instant::from_ns(seq));
+        let Some(bid) = self.bid.as_mut().filter(asked) else { return };
         let ready_at = now.after(Span::from_ms(retry_after_ms.into()));
         bid.refused(view.config, from, Refusal { highest, ready_at, promised_to });
         if bid.knocks {

@@ -51,6 +51,8 @@ mod message;
 mod record;
 mod rules;
 mod span;
+#[cfg(test)]
+mod tests;
 mod voter;
 
 pub use message::{Message, Verdict};
@@ -204,10 +206,11 @@ impl Lease {
                 }
                 Message::Answer {
                     epoch,
+                    seq,
                     verdict: Verdict::Refused { highest, retry_after_ms, promised_to },
                     ..
                 } => {
-                    let refusal = Refused { epoch, highest, retry_after_ms, promised_to };
+                    let refusal = Refused { epoch, seq, highest, retry_after_ms, promised_to };
                     self.on_refused(now, view, from, refusal, out);
                 }
                 Message::Release { epoch, next } => self.on_release(now, view, from, epoch, next, out),
@@ -345,6 +348,7 @@ struct Question {
 #[derive(Clone, Copy, Debug)]
 struct Refused {
     epoch: Epoch,
+    seq: u64,
     highest: Epoch,
     retry_after_ms: u32,
     promised_to: Option<NodeId>,
