@@ -1,1 +1,3 @@
 //! Simulation, fault-injecting lab scenarios, oracles and benchmarks of stead.
+
+pub mod lease_search;

@@ -30,6 +30,8 @@ pub struct Config {
     pub pair: Option<NodeId>,
     /// The voters of the configuration before.
     pub before: BTreeSet<NodeId>,
+    /// The log index of the configuration before, 0 for the founding one.
+    pub before_index: u64,
     /// The node for which this configuration ended two-voter mode: it has to confirm that it left.
     pub leaving: Option<NodeId>,
 }
@@ -111,13 +113,22 @@ impl Config {
     /// The first configuration of a mesh.
     #[must_use]
     pub fn founding(index: u64, voters: BTreeSet<NodeId>) -> Self {
-        Self { index, voters, pair: None, before: BTreeSet::new(), leaving: None }
+        Self { index, voters, pair: None, before: BTreeSet::new(), before_index: 0, leaving: None }
     }
 
     /// How many voters are a majority.
     #[must_use]
     pub fn majority(&self) -> usize {
         self.voters.len() / 2 + 1
+    }
+
+    /// Whether epochs of the plan of entry `plan_index` may be agreed to anew. A tenure two configurations ago may
+    /// have shared no voter with this one, so nobody here need know its epoch; but its plan was older than
+    /// the configuration before, for its holder had not applied that one. So epochs rise across any number of
+    /// changes, if each change is followed by a plan.
+    #[must_use]
+    pub const fn admits(&self, plan_index: u64) -> bool {
+        plan_index > self.before_index
     }
 
     /// The configuration after `change`, which is the log entry `index`. `confirmations` hold at most one
@@ -156,7 +167,7 @@ impl Config {
         }
         let (voters, pair) = self.changed(change)?;
         let leaving = self.pair.filter(|_| pair != self.pair);
-        Ok(Self { index, voters, pair, before: self.voters.clone(), leaving })
+        Ok(Self { index, voters, pair, before: self.voters.clone(), before_index: self.index, leaving })
     }
 
     /// P1: whether the node that may hold alone can know that everybody else is restricted by now.
@@ -286,6 +297,15 @@ mod tests {
         assert!(paired.pair_confirmed(&confirmed(&paired, &[1, 2])));
         paired.before.insert(NodeId(3));
         assert!(!paired.pair_confirmed(&confirmed(&paired, &[1, 2])), "a removed voter");
+    }
+
+    #[test]
+    fn a_plan_older_than_the_configuration_before_is_not_agreed_to_anew() {
+        let config = config(&[1, 2, 3]);
+        assert!(config.admits(1));
+        let next = config.next(8, Change::Remove(NodeId(3)), &confirmed(&config, &[1, 2])).unwrap();
+        assert!(next.admits(6), "from before this change, but after the one before");
+        assert!(!next.admits(5));
     }
 
     #[test]

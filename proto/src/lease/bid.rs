@@ -19,6 +19,8 @@ pub(crate) struct Bid {
     pub(crate) asked_at: Option<Instant>,
     /// Only the present holder is asked: to step aside, as the newer plan wants.
     pub(crate) knocks: bool,
+    /// Refusals of what was asked before no longer matter.
+    refused_from: Instant,
     agreed: BTreeMap<NodeId, Agreement>,
     refused: BTreeMap<NodeId, Refusal>,
 }
@@ -29,10 +31,12 @@ struct Agreement {
     sent: Instant,
 }
 
+/// What a voter that refused said.
 #[derive(Clone, Copy, Debug)]
-struct Refusal {
-    highest: Epoch,
-    ready_at: Instant,
+pub(crate) struct Refusal {
+    pub(crate) highest: Epoch,
+    pub(crate) ready_at: Instant,
+    pub(crate) promised_to: Option<NodeId>,
 }
 
 /// What a candidate can still hope for.
@@ -55,6 +59,7 @@ impl Bid {
             ask_at: now,
             asked_at: None,
             knocks,
+            refused_from: now,
             agreed: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
@@ -76,17 +81,38 @@ impl Bid {
             return;
         }
         self.refused.remove(&voter);
+        self.agreed.retain(|voter, _| config.voters.contains(voter));
         let known = self.agreed.entry(voter).or_insert(Agreement { config_index, sent });
         if config_index > known.config_index || (config_index == known.config_index && sent > known.sent) {
             *known = Agreement { config_index, sent };
         }
     }
 
+    /// Whether a refusal of what was asked at `sent` still means something.
+    pub(crate) fn heeds(&self, sent: Instant) -> bool {
+        sent >= self.refused_from
+    }
+
     /// A voter refused.
-    pub(crate) fn refused(&mut self, config: &Config, voter: NodeId, highest: Epoch, ready_at: Instant) {
+    pub(crate) fn refused(&mut self, config: &Config, voter: NodeId, refusal: Refusal) {
         if config.voters.contains(&voter) {
-            self.refused.insert(voter, Refusal { highest, ready_at });
+            self.refused.insert(voter, refusal);
         }
+    }
+
+    /// Whether some voter is done with this epoch for ever, and none has agreed.
+    pub(crate) fn is_outbid(&self, me: NodeId) -> bool {
+        self.refused.values().any(|refusal| refusal.highest > self.epoch) && !self.has_supporters(me)
+    }
+
+    /// Whom most of the refusing voters have promised to: a few liars cannot name somebody else.
+    pub(crate) fn named_holder(&self, me: NodeId) -> Option<NodeId> {
+        let mut votes: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for holder in self.refused.values().filter_map(|refusal| refusal.promised_to) {
+            *votes.entry(holder).or_default() += 1;
+        }
+        votes.remove(&me);
+        votes.into_iter().max_by_key(|&(_, votes)| votes).map(|(holder, _)| holder)
     }
 
     /// What stood in the way is gone: asks everybody again, at once.
@@ -95,7 +121,7 @@ impl Bid {
             self.begun = now;
         }
         self.refused.clear();
-        (self.knocks, self.ask_at) = (false, now);
+        (self.knocks, self.ask_at, self.refused_from) = (false, now, now);
     }
 
     /// Until when the agreements back a lease, if they do.

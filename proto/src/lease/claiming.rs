@@ -3,7 +3,7 @@
 //! **Invariant.** A candidate casts its own vote last, together with opening, so that it stays free to support
 //! others for as long as it cannot win.
 
-use super::bid::{Bid, Outlook};
+use super::bid::{Bid, Outlook, Refusal};
 use super::holding::{Tenure, audience, send_all};
 use super::{Lease, Message, Output, Question, Refused, Verdict, View};
 use crate::id::NodeId;
@@ -29,7 +29,8 @@ impl Lease {
         }
         let seated = view.sound_plan().and_then(|plan| plan.seat_of(ask.epoch));
         if seated.is_some_and(|seat| seat.node == from) {
-            self.course.hear(view, ask.epoch);
+            self.course.hear(view, &self.voter, ask.epoch);
+            self.course.hold_back(view, now);
         }
         let verdict = self.verdict(now, view, from, ask, out);
         if verdict == Verdict::Agreed {
@@ -88,6 +89,10 @@ impl Lease {
             self.extend(view, out);
         } else if let Some(bid) = self.bid.as_mut().filter(asked) {
             bid.agreed(view.config, from, config_index, sent);
+            if bid.knocks {
+                // He agrees, so he does not hold.
+                bid.press_on(now);
+            }
             self.open(now, view, out);
         } else if self.tenure.is_none() && self.bid.is_none() && epoch <= self.asked.max(self.voter.highest())
         {
@@ -107,17 +112,15 @@ impl Lease {
         refused: Refused,
         out: &mut Vec<Output>,
     ) {
-        self.course.hear(view, refused.highest);
-        let ready_at = now.after(Span::from_ms(refused.retry_after_ms.into()));
-        if let Some(holder) = refused.promised_to.filter(|&holder| holder != view.me && self.tenure.is_none())
-        {
-            self.course.hear_holder(holder, ready_at);
-        }
+        let Refused { epoch, seq, highest, retry_after_ms, promised_to } = refused;
+        self.course.hear(view, &self.voter, highest);
         let own_ready_at = self.own_ready_at(view, now);
         let candidate = self.tenure.is_none();
-        let Some(bid) = self.bid.as_mut().filter(|bid| bid.epoch == refused.epoch) else { return };
-        bid.refused(view.config, from, refused.highest, ready_at);
-        if bid.knocks || !candidate {
+        let asked = |bid: &&mut Bid| candidate && bid.epoch == epoch && bid.heeds(Instant::from_ns(seq));
+        let Some(bid) = self.bid.as_mut().filter(asked) else { return };
+        let ready_at = now.after(Span::from_ms(retry_after_ms.into()));
+        bid.refused(view.config, from, Refusal { highest, ready_at, promised_to });
+        if bid.knocks {
             return;
         }
         match bid.outlook(view, own_ready_at, now, now.after(bid.lease.part(2))) {
@@ -126,7 +129,12 @@ impl Lease {
                 bid.ask_at = bid.ask_at.min(ready_at.max(soonest));
             }
             Outlook::UsedUp => self.give_up(view, now, out),
-            Outlook::Bound(at) => self.give_up(view, at, out),
+            Outlook::Bound(at) => {
+                if let Some(holder) = bid.named_holder(view.me) {
+                    self.course.hear_holder(holder, at);
+                }
+                self.give_up(view, at, out);
+            }
         }
     }
 
@@ -175,6 +183,9 @@ impl Lease {
         if self.tenure.is_none() && !bid.knocks && now >= bid.begun.after(bid.lease) {
             let later = now.after(bid.period());
             return self.give_up(view, later, out);
+        }
+        if self.tenure.is_none() && now >= bid.begun.after(bid.period()) && bid.is_outbid(view.me) {
+            return self.give_up(view, now, out);
         }
         bid.asked_at = Some(now);
         bid.ask_at = now.after(bid.period());

@@ -14,6 +14,8 @@ use crate::plan::Epoch;
 use crate::time::{Instant, Span};
 
 const STAGGER_MIN: Span = Span::from_ms(20);
+/// How many ranks above its own knowledge a node believes; well below what voters accept.
+const HEARSAY_MAX: u32 = RANK_JUMP_MAX / 16;
 const ATTEMPTS_COUNTED_MAX: u64 = 16;
 
 #[derive(Clone, Debug)]
@@ -29,8 +31,10 @@ pub(crate) struct Course {
     attempts: u64,
     /// Whom the last release named.
     named: Option<NodeId>,
-    /// Who holds, as a refusal said, and until when that may be.
+    /// Who holds, as voters said, and until when that may be.
     holder: Option<(NodeId, Instant)>,
+    /// Somebody else is asking: since when, and until when to let him.
+    others_turn: Option<(Instant, Instant)>,
 }
 
 /// A claim to make.
@@ -52,6 +56,7 @@ impl Course {
             attempts: 0,
             named: None,
             holder: None,
+            others_turn: None,
         }
     }
 
@@ -62,16 +67,26 @@ impl Course {
         }
     }
 
-    /// Somebody uses `epoch`. Believed only within reach, so that no single word can use up a plan's ranks.
-    pub(crate) fn hear(&mut self, view: &View<'_>, epoch: Epoch) {
+    /// Somebody uses `epoch`. Believed only within reach of what this node agreed to itself, so that no liar can
+    /// talk the candidates out of the voters' reach.
+    pub(crate) fn hear(&mut self, view: &View<'_>, voter: &Voter, epoch: Epoch) {
         let current = view.plan.is_some_and(|plan| plan.index == epoch.plan);
-        let known = if self.heard.plan == epoch.plan { self.heard.rank } else { 0 };
-        if current && epoch > self.heard && epoch.rank <= known.saturating_add(RANK_JUMP_MAX) {
+        let own = voter.highest();
+        let known = if own.plan == epoch.plan { own.rank } else { 0 };
+        if current && epoch > self.heard && epoch.rank <= known.saturating_add(HEARSAY_MAX) {
             self.heard = epoch;
         }
     }
 
-    /// A refusal named the holder.
+    /// Another seat is asking right now: lets it, for a while, instead of splitting the votes.
+    pub(crate) fn hold_back(&mut self, view: &View<'_>, now: Instant) {
+        let Some(plan) = view.plan else { return };
+        let begun = self.others_turn.filter(|&(_, until)| now <= until).map_or(now, |(begun, _)| begun);
+        let until = now.after(plan.lease().part(2)).min(begun.after(plan.lease().times(2)));
+        self.others_turn = Some((begun, until));
+    }
+
+    /// The voters named the holder, and are bound until then.
     pub(crate) fn hear_holder(&mut self, holder: NodeId, until: Instant) {
         self.holder = Some((holder, until));
     }
@@ -97,7 +112,7 @@ impl Course {
         if self.holder.is_some_and(|(holder, _)| holder == from) {
             self.holder = None;
         }
-        (self.since, self.named, self.retry_at) = (now, next, now);
+        (self.since, self.named, self.retry_at, self.others_turn) = (now, next, now, None);
     }
 
     /// An attempt failed: not again before `at`, and later each time.
@@ -116,7 +131,7 @@ impl Course {
             Readiness::Ready => Span::ZERO,
             Readiness::Reluctant => plan.lease().times(2),
         };
-        if view.reserved_for(rules).is_some() {
+        if view.reserved_for(rules).is_some() || (rules.membership && !view.config.admits(plan.index)) {
             return None;
         }
         let heard = if rules.burning { self.heard } else { Epoch::default() };
@@ -134,7 +149,8 @@ impl Course {
         let silence = if view.votes() { voter.silent_until() } else { Instant::ZERO };
         let last_promise = voter.promise().filter(|promise| promise.to != view.me);
         let free = last_promise.map_or(Instant::ZERO, |promise| promise.end());
-        let from = self.since.max(free).max(silence);
+        let turn = self.others_turn.map_or(Instant::ZERO, |(_, until)| until);
+        let from = self.since.max(free).max(silence).max(turn);
         let at = match self.named {
             Some(next) if next == view.me => from,
             Some(_) => {

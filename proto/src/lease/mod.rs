@@ -32,7 +32,10 @@
 //!    so 2 still holds within that configuration and towards its neighbours of the same two voters; and no
 //!    configuration in which the others have a majority is accepted until it said that it left (P1).
 //!
-//! Epochs also rise in the order of tenures: the shared voter agreed to e before e', and agrees only upwards.
+//! Epochs also rise in the order of tenures. In the same or in adjacent configurations the shared voter agreed to e
+//! before e', and agrees only upwards. Across more changes nobody need know e, but e' belongs to a plan that is
+//! younger than the configuration between, and e to an older one ([`Config::admits`]): so **every change of the
+//! configuration wants a fresh plan soon after**, or nobody can succeed after the next change.
 //!
 //! **Invariant.** Time enters as arguments only; an agreement is recorded before it is told; `Close` comes
 //! before `Release`; a lapsed or released epoch never opens again.
@@ -48,6 +51,8 @@ mod message;
 mod record;
 mod rules;
 mod span;
+#[cfg(test)]
+mod tests;
 mod voter;
 
 pub use message::{Message, Verdict};
@@ -201,10 +206,11 @@ impl Lease {
                 }
                 Message::Answer {
                     epoch,
+                    seq,
                     verdict: Verdict::Refused { highest, retry_after_ms, promised_to },
                     ..
                 } => {
-                    let refusal = Refused { epoch, highest, retry_after_ms, promised_to };
+                    let refusal = Refused { epoch, seq, highest, retry_after_ms, promised_to };
                     self.on_refused(now, view, from, refusal, out);
                 }
                 Message::Release { epoch, next } => self.on_release(now, view, from, epoch, next, out),
@@ -352,6 +358,7 @@ struct Question {
 #[derive(Clone, Copy, Debug)]
 struct Refused {
     epoch: Epoch,
+    seq: u64,
     highest: Epoch,
     retry_after_ms: u32,
     promised_to: Option<NodeId>,

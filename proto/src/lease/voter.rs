@@ -180,7 +180,8 @@ impl Voter {
         if seat.is_none_or(|seat| seat.node != asker) {
             return Some(RETRY);
         }
-        if self.rules.membership && config_index != view.config.index {
+        let admitted = config_index == view.config.index && view.config.admits(epoch.plan);
+        if self.rules.membership && !admitted {
             return Some(RETRY);
         }
         let used_up = epoch < self.highest || (epoch == self.highest && self.spent);
