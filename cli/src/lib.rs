@@ -10,6 +10,7 @@ pub mod agreement;
 pub mod args;
 pub mod ask;
 pub mod context;
+pub mod demo;
 pub mod document;
 pub mod exit;
 pub mod init;

@@ -124,6 +124,12 @@ impl Identity {
         self.key.public()
     }
 
+    /// The key that signs statements, for whoever signs from now on; the seed is erased.
+    #[must_use]
+    pub fn into_key(self) -> SecretKey {
+        SecretKey::from_seed(&self.seed)
+    }
+
     /// The key that signs statements.
     #[must_use]
     pub const fn key(&self) -> &SecretKey {

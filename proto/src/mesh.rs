@@ -21,7 +21,7 @@ pub use records::Records;
 use crate::election::{self, Election};
 use crate::id::{Name, NodeId};
 use crate::lease::Lease;
-use crate::limits::STALL_MIN;
+use crate::limits::{PATIENCE, STALL_MIN};
 use crate::liveness::{Liveness, Row};
 use crate::memory::{Memories, Memory, Recall};
 use crate::message::Message;
@@ -76,6 +76,7 @@ pub struct Mesh {
     records: Records,
     serving: BTreeMap<Name, Serving>,
     troubles: BTreeMap<Name, String>,
+    taken: BTreeSet<Name>,
     services: BTreeMap<Name, ServiceSeen>,
     gate: GateSeen,
     unwell: BTreeSet<Unwell>,
@@ -108,6 +109,7 @@ impl Mesh {
             records: start.records,
             serving: BTreeMap::new(),
             troubles: BTreeMap::new(),
+            taken: BTreeSet::new(),
             services: BTreeMap::new(),
             gate: start.gate,
             unwell: BTreeSet::new(),
@@ -159,6 +161,7 @@ impl Mesh {
             }
             Event::Unwell { what, on } => self.take_unwell(what, on),
             Event::Trouble { endpoint, text } => self.take_trouble(endpoint, text),
+            Event::Probed { endpoint, taken } => self.take_probe(now.at, endpoint, taken),
             Event::Proposed { ticket, done } => self.duties.ended(now.at, ticket, done),
             Event::Stop => self.stop(now.at, out),
         }
@@ -235,6 +238,24 @@ impl Mesh {
             Some(text) => drop(self.troubles.insert(endpoint, text)),
             None => drop(self.troubles.remove(&endpoint)),
         }
+    }
+
+    /// An address that another host has is not served, unless that host is a holder of this mesh.
+    fn take_probe(&mut self, now: Instant, endpoint: Name, taken: Option<String>) {
+        let held = |row: &Row| {
+            now.since(row.received) < PATIENCE
+                && row.report.leases.iter().any(|l| l.endpoint == endpoint && l.holding.is_some())
+        };
+        let by_mesh = self.serving.contains_key(&endpoint) || self.rows.values().any(held);
+        let trouble = taken.filter(|_| !by_mesh).map(|mac| {
+            alloc::format!("another host ({mac}) has this address already: free it there or choose another")
+        });
+        match &trouble {
+            Some(_) => self.taken.insert(endpoint.clone()),
+            None => self.taken.remove(&endpoint),
+        };
+        self.take_unwell(Unwell::AddressTaken, !self.taken.is_empty());
+        self.take_trouble(endpoint, trouble);
     }
 
     /// A core that is called long after it wanted to be was stopped or starved, and says so.

@@ -184,6 +184,12 @@ impl Service {
 }
 
 impl Check {
+    /// A plain HTTP check of `path` on `port` of this machine.
+    #[must_use]
+    pub fn http(port: u16, path: &str) -> Self {
+        Self::Http { port, path: path.into(), host: None, expect: StatusRange::default() }
+    }
+
     fn find_problems(&self, problems: &mut Problems) {
         match self {
             Self::Http { port, path, host, expect } => {

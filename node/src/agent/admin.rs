@@ -83,7 +83,9 @@ impl Admin {
         match self.consensus.propose(command, COMMIT_DEADLINE).await {
             Ok((index, outcome)) => match codec::decode::<Outcome>(&outcome, COMMAND_FRAME_BYTES_MAX) {
                 Ok(outcome) => Answer::Committed { index, outcome },
-                Err(error) => Answer::Unavailable { why: format!("unreadable outcome: {error}"), unknown: true },
+                Err(error) => {
+                    Answer::Unavailable { why: format!("unreadable outcome: {error}"), unknown: true }
+                }
             },
             Err(ProposeError::NotLeader { leader: Some(leader) }) if asker == Asker::Operator => {
                 let request = Request::Submit(signed);

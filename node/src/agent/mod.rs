@@ -15,6 +15,7 @@ mod error;
 mod inbox;
 mod owner;
 mod peer;
+mod probing;
 mod realtime;
 mod records_file;
 mod replica;

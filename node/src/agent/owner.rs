@@ -96,7 +96,8 @@ impl Owner {
         let Some(gate) = &mut self.gate else { return };
         let wanted: Vec<IpAddr> = vips(state).values().copied().collect();
         for (address, _) in gate.watched() {
-            if !wanted.contains(&address) && !self.mesh.serving().values().any(|s| s.spec.address == address) {
+            if !wanted.contains(&address) && !self.mesh.serving().values().any(|s| s.spec.address == address)
+            {
                 log_failure("forget an address", gate.forget(address));
             }
         }

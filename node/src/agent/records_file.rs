@@ -24,7 +24,9 @@ const HEAD_BYTES: usize = 8 + 8 + 4;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordsError {
     /// It cannot be opened or made.
-    #[error("{path}: cannot keep lease records there ({source}); the run directory has to be a writable tmpfs")]
+    #[error(
+        "{path}: cannot keep lease records there ({source}); the run directory has to be a writable tmpfs"
+    )]
     Open {
         /// The file.
         path: PathBuf,
@@ -53,8 +55,13 @@ impl RecordsFile {
     /// [`RecordsError::Open`].
     pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Option<T>), RecordsError> {
         let open = || {
-            let file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)?;
             let slots = [read_slot(&file, 0)?, read_slot(&file, 1)?];
             Ok((file, slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence)))
         };

@@ -24,6 +24,19 @@ impl StateReplica {
     }
 }
 
+impl StateReplica {
+    fn read(&self, index: u64, bytes: &[u8]) -> Result<State, String> {
+        let state: State = codec::decode(bytes, SNAPSHOT_BYTES_MAX).map_err(|error| error.to_string())?;
+        if state.cluster != self.state.borrow().cluster {
+            return Err("a snapshot of another mesh".into());
+        }
+        if state.applied > index {
+            return Err(format!("a snapshot that claims entry {} where {index} is its last", state.applied));
+        }
+        Ok(state)
+    }
+}
+
 impl Replica for StateReplica {
     fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8> {
         let mut outcome = Vec::new();
@@ -38,11 +51,12 @@ impl Replica for StateReplica {
         codec::encode(&**self.state.borrow(), SNAPSHOT_BYTES_MAX).expect("the state is bounded")
     }
 
-    fn restore(&mut self, _index: u64, bytes: &[u8]) -> Result<(), String> {
-        let state: State = codec::decode(bytes, SNAPSHOT_BYTES_MAX).map_err(|e| e.to_string())?;
-        if state.cluster != self.state.borrow().cluster {
-            return Err("a snapshot of another mesh".into());
-        }
+    fn check(&self, index: u64, bytes: &[u8]) -> Result<(), String> {
+        self.read(index, bytes).map(drop)
+    }
+
+    fn restore(&mut self, index: u64, bytes: &[u8]) -> Result<(), String> {
+        let state = self.read(index, bytes)?;
         self.state.send_replace(Arc::new(state));
         Ok(())
     }

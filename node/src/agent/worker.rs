@@ -36,7 +36,8 @@ impl Worker {
                 Effect::Propose { ticket, command } => self.propose(ticket, *command),
                 Effect::Campaign => self.campaign(),
                 Effect::Follow { voters, learners } => {
-                    let raw = |ids: std::collections::BTreeSet<NodeId>| ids.into_iter().map(|id| id.0).collect();
+                    let raw =
+                        |ids: std::collections::BTreeSet<NodeId>| ids.into_iter().map(|id| id.0).collect();
                     match self.consensus.set_membership(&raw(voters), &raw(learners)) {
                         Ok(progress) => tracing::debug!(?progress, "membership"),
                         Err(error) => tracing::debug!(%error, "membership"),

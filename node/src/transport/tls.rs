@@ -231,3 +231,51 @@ impl ClientCertVerifier for Pinned {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn identity(n: u8) -> Identity {
+        Identity::from_seed(Zeroizing::new([n; 32]))
+    }
+
+    fn spki(n: u8) -> CertificateDer<'static> {
+        Shown::new(&identity(n)).unwrap().0.cert[0].clone()
+    }
+
+    fn judge(accept: Accept, shown: &[CertificateDer<'_>]) -> Result<(), CertificateError> {
+        Pinned::new(accept, &rustls::crypto::ring::default_provider()).judge(&shown[0], &shown[1..])
+    }
+
+    #[test]
+    fn each_key_is_judged_by_what_the_directory_says_now() {
+        let node = |n: u8| (identity(n).public(), Who::Node(NodeId(n.into())));
+        let directory = Directory::new([node(1), node(2), node(3)].into());
+        directory.replace([node(1), node(2)].into_iter().collect::<BTreeMap<_, _>>());
+        let listed = |n| judge(Accept::Listed(directory.clone()), &[spki(n)]);
+        assert_eq!(listed(1), Ok(()));
+        assert_eq!(listed(3), Err(CertificateError::Revoked));
+        assert_eq!(listed(4), Err(CertificateError::UnknownIssuer));
+        let second = |n| judge(Accept::Node(directory.clone(), NodeId(2)), &[spki(n)]);
+        assert_eq!(second(2), Ok(()));
+        assert_eq!(second(1), Err(CertificateError::ApplicationVerificationFailure));
+        let pinned = |n| judge(Accept::Key(identity(9).public()), &[spki(n)]);
+        assert_eq!(pinned(9), Ok(()));
+        assert_eq!(pinned(1), Err(CertificateError::ApplicationVerificationFailure));
+    }
+
+    #[test]
+    fn whatever_is_not_one_ed25519_key_is_refused() {
+        let anybody = || Accept::Key(identity(1).public());
+        let good = spki(1).to_vec();
+        assert_eq!(good.len(), 44);
+        let mut other_algorithm = good.clone();
+        other_algorithm[8] = 0x71; // Ed448
+        for bad in [vec![], good[..43].to_vec(), [&good[..], &[0]].concat(), other_algorithm] {
+            assert_eq!(judge(anybody(), &[bad.into()]), Err(CertificateError::BadEncoding));
+        }
+        assert_eq!(judge(anybody(), &[spki(1), spki(1)]), Err(CertificateError::BadEncoding));
+    }
+}

@@ -75,6 +75,13 @@ pub enum Event {
         /// Why, as a sentence.
         text: Option<String>,
     },
+    /// Whether another host has the address of an endpoint was asked.
+    Probed {
+        /// For which endpoint.
+        endpoint: Name,
+        /// Who answered, if somebody did; it may be the mesh's own holder.
+        taken: Option<String>,
+    },
     /// A proposal came to an end.
     Proposed {
         /// Which.

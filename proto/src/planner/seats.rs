@@ -57,11 +57,21 @@ fn cause(state: &State, inventory: &Inventory, spec: &EndpointSpec, plan: &Plan)
     let name = state.name_of(old);
     let failed = inventory.down(old, &state.site).find(|(service, _)| spec.services.contains(*service));
     match failed {
-        _ if !inventory.is_up(old) => format!("{name} fell silent"),
+        _ if is_silent(inventory, old, plan) => format!("{name} fell silent"),
         _ if !state.candidates().contains(&old) => format!("{name} was drained"),
         Some((service, reason)) => format!("{service} failed on {name} ({reason})"),
         None => format!("{name} let its lease run out, or gave it back"),
     }
+}
+
+/// Whether most of those who report have not heard a node for as long as its lease.
+fn is_silent(inventory: &Inventory, node: NodeId, plan: &Plan) -> bool {
+    let others = || inventory.live_reports().filter(|report| report.from != node);
+    let misses = |report: &&Report| {
+        let reach = report.reach.iter().find(|(to, _)| *to == node);
+        reach.is_none_or(|(_, reach)| reach.heard_ms_ago >= plan.lease_ms)
+    };
+    2 * others().filter(misses).count() > others().count()
 }
 
 /// Renews a plan whose seats, lease or epochs do not fit any more, with the same node first.

@@ -1,0 +1,117 @@
+//! `stead demo`: a mesh on this machine, a visitor who never stops asking, and one misfortune after another.
+//!
+//! **Invariant.** Every figure is measured at the visitor, who is outside of the mesh; nothing is printed
+//! that was not seen. Whatever happens, nothing is left behind.
+
+mod acts;
+pub mod socket;
+pub mod stage;
+mod timeline;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use stead_deploy::lab::sample_site::{self, SampleSite};
+use stead_deploy::lab::user_namespace::{self, Privilege};
+use stead_deploy::lab::visitor::{Route, Visitor};
+
+use acts::Act;
+use stage::{Cast, SITE_PORT, Stage};
+use timeline::Timeline;
+
+/// The hidden subcommand that is the sample site of a node.
+pub const SAMPLE_SITE: &str = "sample-site";
+
+/// What the demo shall show.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many nodes, 3 to 7.
+    pub nodes: u8,
+    /// Play on without waiting for the watcher.
+    pub auto: bool,
+    /// Keep the mesh running at the end, until Ctrl-C.
+    pub keep: bool,
+    /// Print one JSON object at the end instead of the play.
+    pub json: bool,
+}
+
+/// Plays it.
+///
+/// # Errors
+/// What could not be set up, or an act that did not end; the lab is gone then.
+pub fn run(options: &Options) -> anyhow::Result<bool> {
+    let privilege = user_namespace::enter_if_needed()?;
+    let directory = Scratch(stage::scratch(&std::env::temp_dir())?);
+    let cast = Cast {
+        nodes: options.nodes,
+        lease_ms: 350,
+        program: std::env::current_exe().context("find this program")?,
+        directory: directory.0.clone(),
+        gate: None,
+    };
+    let mut timeline = Timeline::begin(options.json, options.auto);
+    timeline.say(&format!(
+        "{} servers and a visitor, as network namespaces of this machine{}",
+        options.nodes,
+        match privilege {
+            Privilege::Root => "",
+            Privilege::UserNamespace => " (not root: in a user namespace)",
+        }
+    ));
+    let mut stage = Stage::raise(&cast)?;
+    let holder = stage.until_served()?;
+    let status = stage.status(holder)?;
+    timeline.say(&format!(
+        "{} serves http://{}/, the lease of {} ms is enforced by {}",
+        stage.player(holder)?.name,
+        stage.address,
+        cast.lease_ms,
+        status.own.gate.rung
+    ));
+    for shortfall in &status.own.gate.shortfalls {
+        timeline.say(&format!("note: {shortfall}"));
+    }
+    // Until every node has been probed and reported, a successor may be missing.
+    std::thread::sleep(Duration::from_secs(2));
+    let visitor = Visitor::start(&stage.lab, Route::to(SocketAddr::new(stage.address, SITE_PORT)))?;
+    let slack = Duration::from_millis(u64::from(status.own.gate.slack_ms));
+    for act in Act::ALL {
+        timeline.curtain(act)?;
+        timeline.played(acts::play(act, &mut stage, &visitor, slack)?);
+    }
+    if options.keep {
+        timeline.say(&format!("kept running in {} until Ctrl-C", directory.0.display()));
+        wait_for_interrupt()?;
+    }
+    let diary = visitor.stop()?;
+    Ok(timeline.end(&diary))
+}
+
+/// The sample site of one node; runs until it is killed.
+///
+/// # Errors
+/// That the name is none, or the port is taken.
+pub fn sample_site(name: &str, hang_while: PathBuf) -> anyhow::Result<Infallible> {
+    let site = SampleSite { port: SITE_PORT, name: name.parse()?, hang_while: Some(hang_while) };
+    Ok(sample_site::serve(&site)?)
+}
+
+fn wait_for_interrupt() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(tokio::signal::ctrl_c())?)
+}
+
+/// The directory of one run, gone with it.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::env::var_os("STEAD_KEEP_FILES").is_none() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+

@@ -1,0 +1,68 @@
+//! Asks, before an address is served for the first time, whether another host has it already.
+//!
+//! A takeover does not wait for this: it is asked once when the address becomes known, and again while
+//! somebody answers. Which answers are those of the mesh's own holder is judged by the core.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stead_proto::id::{Name, NodeId};
+use stead_proto::mesh::Event;
+use stead_proto::state::State;
+use tokio::sync::{mpsc, watch};
+
+use super::owner::vips;
+use crate::vip::probe::{Probe, probe};
+
+const ANSWER_WAIT: Duration = Duration::from_millis(300);
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// Probes each address of the site that this node may serve.
+pub(super) async fn run(
+    me: NodeId,
+    uplink: u32,
+    mut states: watch::Receiver<Arc<State>>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut known: BTreeMap<Name, (IpAddr, bool)> = BTreeMap::new();
+    loop {
+        let state = states.borrow_and_update().clone();
+        let serves = state.members.get(&me).is_some_and(|m| m.role.serves());
+        let wanted = if serves { vips(&state) } else { BTreeMap::new() };
+        known.retain(|name, (address, _)| wanted.get(name) == Some(address));
+        for (name, address) in wanted {
+            if known.get(&name).is_some_and(|(_, free)| *free) {
+                continue;
+            }
+            let taken = ask(uplink, address).await;
+            known.insert(name.clone(), (address, taken.is_none()));
+            if events.send(Event::Probed { endpoint: name, taken }).await.is_err() {
+                return;
+            }
+        }
+        let again = if known.values().all(|(_, free)| *free) { Duration::from_secs(60) } else { AGAIN_AFTER };
+        match tokio::time::timeout(again, states.changed()).await {
+            Ok(Err(_)) => return,
+            Ok(Ok(())) | Err(_) => {}
+        }
+    }
+}
+
+/// Who has the address, if another host has.
+async fn ask(uplink: u32, address: IpAddr) -> Option<String> {
+    let asked = tokio::task::spawn_blocking(move || probe(uplink, address, ANSWER_WAIT)).await;
+    match asked {
+        Ok(Ok(Probe::Free)) => None,
+        Ok(Ok(Probe::TakenBy(mac))) => {
+            let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(mac.join(":"))
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%address, %error, "cannot ask whether another host has the address");
+            None
+        }
+        Err(_) => None,
+    }
+}

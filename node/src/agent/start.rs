@@ -1,0 +1,335 @@
+//! How an agent starts, in order: identity, store, kernel, then the core; and how it ends.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use stead_proto::codec;
+use stead_proto::genesis::Genesis;
+use stead_proto::id::{ClusterId, NodeId};
+use stead_proto::lease::BootId;
+use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
+use stead_proto::memory::{Memories, Memory};
+use stead_proto::mesh::{Effect, Event, Mesh, Records, Start};
+use stead_proto::report::GateSeen;
+use stead_proto::state::State;
+use stead_proto::time::Span;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::admin::Admin;
+use super::error::AgentError;
+use super::inbox::Inbox;
+use super::owner::{Inlets, Owner, StatusQuery, vips};
+use super::peer::QuicCourier;
+use super::records_file::RecordsFile;
+use super::replica::StateReplica;
+use super::watch::{MEMORIES_KEY, accepted_keys};
+use super::worker::Worker;
+use super::{driver, probing, realtime, socket, watch as watching};
+use crate::clock;
+use crate::config::Config;
+use crate::consensus::{Compaction, Consensus, Settings, Timing};
+use crate::holding::HoldingPages;
+use crate::identity::Identity;
+use crate::kernel::gate::{Gate, GateConfig, Rung};
+use crate::service::{Children, Services};
+use crate::storage::Create;
+use crate::transport::{Datagram, Directory, Inbound, Inboxes, Profile, Transport};
+use crate::vip::Vip;
+
+const INCARNATION_KEY: &str = "incarnation";
+const META_DEADLINE: Duration = Duration::from_secs(10);
+/// Lease messages that may wait; beyond that they are late anyway.
+const DATAGRAMS_MAX: usize = 256;
+const EVENTS_MAX: usize = 512;
+const MESSAGES_MAX: usize = 64;
+const EFFECTS_MAX: usize = 128;
+const QUERIES_MAX: usize = 16;
+/// How long the end may take until the peers know.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What the kernel of this machine can do for the lease.
+struct Kernel {
+    gate: Option<Gate>,
+    vip: Option<Vip>,
+    uplink: Option<u32>,
+    seen: GateSeen,
+    coarse: bool,
+}
+
+/// Runs one agent on the current runtime until it is told to stop.
+pub(super) async fn run(config: &Config) -> Result<(), AgentError> {
+    let identity = Identity::load(&config.key_file)?;
+    let genesis = read_genesis(&config.genesis_file)?;
+    let cluster = genesis
+        .cluster()
+        .map_err(|error| AgentError::Genesis { path: config.genesis_file.clone(), source: error.into() })?;
+    let member = genesis.members.iter().find(|m| m.name == config.name && m.key == identity.public());
+    let me = member.ok_or_else(|| AgentError::Stranger { name: config.name.clone() })?.id;
+    make_dir(&config.run_dir)?;
+    let listener =
+        socket::bind(&config.run_dir).map_err(|(path, source)| AgentError::File { path, source })?;
+
+    let state = State::begin(cluster, &genesis);
+    let directory = Directory::new(accepted_keys(&state));
+    let (replica, states) = StateReplica::new(state);
+
+    // The lease thread comes first: the transport lives on it.
+    let (datagram_sender, datagrams) = mpsc::channel::<Datagram>(DATAGRAMS_MAX);
+    let (message_sender, messages) = mpsc::channel::<Inbound>(MESSAGES_MAX);
+    let inboxes = Inboxes { datagrams: datagram_sender, messages: message_sender };
+    let (transport_sender, transport) = oneshot::channel();
+    let (owner_sender, owner) = oneshot::channel::<(Owner, Inlets)>();
+    let (bind, keys) = (config.listen, directory.clone());
+    let profile = Profile { jitter_seed: seed(), ..Profile::default() };
+    let starter = Identity::load(&config.key_file)?;
+    let thread = realtime::spawn(config.realtime, move || async move {
+        let started = Transport::start(&starter, me, bind, keys, profile, inboxes);
+        if transport_sender.send(started).is_ok()
+            && let Ok((owner, inlets)) = owner.await
+        {
+            owner.run(inlets).await;
+        }
+    })
+    .map_err(AgentError::Threads)?;
+    let transport = transport.await.map_err(|_| AgentError::Ended("the lease thread"))??;
+
+    let consensus = open_consensus(config, cluster, me, replica, &transport).await?;
+    let own = own_memory(&consensus)?;
+    let newborn = own.incarnation == 0;
+    raise_incarnation(&consensus, own.incarnation + 1).await?;
+    if genesis.voters().contains(&me) {
+        consensus.initialize(genesis.voters().into_iter().map(|id| id.0).collect()).await?;
+    }
+    let now = clock::now();
+    let (records, found) = RecordsFile::open::<Records>(&config.run_dir.join("lease"))?;
+    let records_now = Records::resume(found, boot_id()?, own.durable.1, newborn, now);
+
+    let state_now = states.borrow().clone();
+    let kernel = open_kernel(config, cluster, &state_now);
+    let (event_sender, events) = mpsc::channel::<Event>(EVENTS_MAX);
+    let (query_sender, queries) = mpsc::channel::<StatusQuery>(QUERIES_MAX);
+    let (effect_sender, effects) = mpsc::channel::<Effect>(EFFECTS_MAX);
+    let (drives, driver_thread) =
+        driver::start(kernel.uplink, kernel.vip, kernel.coarse, event_sender.clone())
+            .map_err(AgentError::Threads)?;
+    let mesh = Mesh::new(
+        now,
+        Start {
+            me,
+            key: Identity::load(&config.key_file)?.into_key(),
+            state: state_now.clone(),
+            records: records_now,
+            own,
+            incarnation: own.incarnation + 1,
+            memories: memories(&consensus)?,
+            election_timeout: span(config.election_timeout),
+            seed: seed(),
+            gate: kernel.seen,
+        },
+    );
+    let owner = Owner {
+        me,
+        mesh,
+        records,
+        gate: kernel.gate,
+        driver: drives,
+        transport: transport.clone(),
+        worker: effect_sender,
+        peers: Vec::new(),
+    };
+    let inlets = Inlets { datagrams, events, queries };
+    owner_sender.send((owner, inlets)).map_err(|_| AgentError::Ended("the lease thread"))?;
+
+    let joined = Arc::new(AtomicBool::new(false));
+    let admin = Admin {
+        me,
+        consensus: consensus.clone(),
+        transport: transport.clone(),
+        state: states.clone(),
+        queries: query_sender,
+    };
+    let (services, service_events) = Services::new();
+    let (hint_sender, hint_states) = watch::channel(state_now);
+    let inbox = Inbox {
+        consensus: consensus.clone(),
+        admin: admin.clone(),
+        events: event_sender.clone(),
+        joined: joined.clone(),
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(inbox.run(messages));
+    tasks.spawn(socket::serve(listener, admin));
+    if let Some(uplink) = kernel.uplink {
+        tasks.spawn(probing::run(me, uplink, states.clone(), event_sender.clone()));
+    }
+    tasks.spawn(watching::services(service_events, event_sender.clone()));
+    tasks.spawn(watching::hints(transport.clone(), config.peers.clone(), hint_states));
+    tasks.spawn(watching::raft(consensus.clone(), span(config.election_timeout), event_sender.clone()));
+    tasks.spawn(watching::state(me, states, directory, hint_sender, services, event_sender.clone()));
+    let worker = Worker {
+        consensus: consensus.clone(),
+        events: event_sender.clone(),
+        joined,
+        holding: HoldingPages::new(),
+    };
+    let worker = tokio::spawn(worker.run(effects));
+    tracing::info!(node = %me, name = %config.name, cluster = ?cluster, version = super::VERSION, "agent started");
+
+    let ended = wait_for_end(worker, tasks, config).await;
+    let _ = event_sender.send(Event::Stop).await;
+    let thread = tokio::task::spawn_blocking(move || (thread.join(), driver_thread.join()));
+    transport.close(FAREWELL).await;
+    let _ = tokio::time::timeout(META_DEADLINE, thread).await;
+    consensus.shutdown().await?;
+    let _ = Children::Leave;
+    ended
+}
+
+async fn wait_for_end(
+    worker: tokio::task::JoinHandle<Option<Memory>>,
+    mut tasks: tokio::task::JoinSet<()>,
+    config: &Config,
+) -> Result<(), AgentError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Threads)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Threads)?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("asked to stop"),
+        _ = interrupt.recv() => tracing::info!("interrupted"),
+        ended = worker => {
+            return Err(match ended {
+                Ok(Some(seen)) => AgentError::Lost { dir: config.data_dir.clone(), seen },
+                Ok(None) | Err(_) => AgentError::Ended("the worker"),
+            });
+        }
+        _ = tasks.join_next() => return Err(AgentError::Ended("a task")),
+    }
+    Ok(())
+}
+
+fn read_genesis(path: &Path) -> Result<Genesis, AgentError> {
+    let bytes = std::fs::read(path).map_err(|source| AgentError::File { path: path.into(), source })?;
+    Genesis::decode(&bytes).map_err(|source| AgentError::Genesis { path: path.into(), source })
+}
+
+fn make_dir(path: &Path) -> Result<(), AgentError> {
+    std::fs::create_dir_all(path).map_err(|source| AgentError::File { path: path.into(), source })
+}
+
+async fn open_consensus(
+    config: &Config,
+    cluster: ClusterId,
+    me: NodeId,
+    replica: StateReplica,
+    transport: &Transport,
+) -> Result<Arc<Consensus>, AgentError> {
+    let settings = Settings {
+        dir: config.data_dir.clone(),
+        cluster,
+        me: me.0,
+        create: if config.create { Create::IfAbsent } else { Create::Never },
+        timing: Timing { heartbeat: config.heartbeat, election_timeout: config.election_timeout },
+        compaction: Compaction::default(),
+    };
+    Ok(Arc::new(Consensus::open(settings, replica, QuicCourier(transport.clone())).await?))
+}
+
+/// What this node's own store knows, before this start.
+fn own_memory(consensus: &Consensus) -> Result<Memory, AgentError> {
+    let status = consensus.status();
+    let incarnation = read_meta::<u64>(consensus, INCARNATION_KEY)?.unwrap_or_default();
+    Ok(Memory { incarnation, term: status.vote_term, durable: status.durable_log.unwrap_or_default() })
+}
+
+fn memories(consensus: &Consensus) -> Result<Memories, AgentError> {
+    Ok(read_meta(consensus, MEMORIES_KEY)?.unwrap_or_default())
+}
+
+fn read_meta<T: serde::de::DeserializeOwned>(
+    consensus: &Consensus,
+    key: &str,
+) -> Result<Option<T>, AgentError> {
+    let bytes = consensus.meta_get(key)?;
+    Ok(bytes.and_then(|bytes| codec::decode(&bytes, COMMAND_FRAME_BYTES_MAX).ok()))
+}
+
+async fn raise_incarnation(consensus: &Consensus, incarnation: u64) -> Result<(), AgentError> {
+    let bytes = codec::encode(&incarnation, COMMAND_FRAME_BYTES_MAX).unwrap_or_default();
+    let written = tokio::time::timeout(META_DEADLINE, consensus.meta_put(INCARNATION_KEY, &bytes)).await;
+    Ok(written.map_err(|_| AgentError::Ended("the disk"))??)
+}
+
+fn boot_id() -> Result<BootId, AgentError> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text =
+        std::fs::read_to_string(path).map_err(|source| AgentError::File { path: path.into(), source })?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let number = u128::from_str_radix(&digits, 16).unwrap_or_default();
+    Ok(BootId(number.to_be_bytes()))
+}
+
+fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
+    let uplink = interface_index(&config.uplink);
+    let vip = Vip::open().inspect_err(|error| tracing::warn!(%error, "no netlink")).ok();
+    let wanted = config.gate.as_deref().and_then(rung_named);
+    let mut seen = GateSeen { rung: "none".into(), slack_ms: 0, shortfalls: Vec::new() };
+    let Some(ifindex) = uplink else {
+        let missing = format!("the uplink {} does not exist: no address can be served", config.uplink);
+        tracing::error!("{missing}");
+        seen.shortfalls.push(missing);
+        return Kernel { gate: None, vip, uplink, seen, coarse: false };
+    };
+    let instance = format!("{:?}-{}", cluster, config.name).replace('…', "");
+    let addresses = vips(state).into_values().collect();
+    match Gate::open(&GateConfig { uplink_ifindex: ifindex, instance, addresses, wanted }) {
+        Ok((gate, shortfalls)) => {
+            let rung = gate.rung();
+            seen.rung = rung.to_string();
+            seen.slack_ms = u32::try_from(rung.slack_ms()).unwrap_or(u32::MAX);
+            seen.shortfalls =
+                shortfalls.iter().map(|s| stead_proto::roster::bounded_text(&s.to_string())).collect();
+            for shortfall in &shortfalls {
+                tracing::warn!("{shortfall}");
+            }
+            tracing::info!(%rung, "lease gate");
+            Kernel { gate: Some(gate), vip, uplink, seen, coarse: rung == Rung::Lifetime }
+        }
+        Err(error) => {
+            tracing::error!(%error, "no lease gate: no address can be served");
+            seen.shortfalls.push(stead_proto::roster::bounded_text(&error.to_string()));
+            Kernel { gate: None, vip, uplink: None, seen, coarse: false }
+        }
+    }
+}
+
+fn interface_index(name: &str) -> Option<u32> {
+    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+    let any = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    netdevice::name_to_index(&any, name).ok()
+}
+
+/// The rung that `gate` in agent.toml asks for.
+fn rung_named(word: &str) -> Option<Rung> {
+    match word {
+        "tcx" => Some(Rung::Tcx),
+        "clsact" => Some(Rung::Clsact),
+        "nft" => Some(Rung::Nft),
+        "lifetime" => Some(Rung::Lifetime),
+        _ => None,
+    }
+}
+
+fn span(duration: Duration) -> Span {
+    Span::from_ns(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// A number that differs from node to node and from start to start.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(_) => u64::from_ne_bytes(bytes),
+        Err(_) => clock::now().as_ns(),
+    }
+}

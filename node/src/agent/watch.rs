@@ -1,0 +1,166 @@
+//! Carries what the committed state says into the agent's surroundings: who may talk to us, where peers
+//! are, what is probed; and tells the core how Raft stands.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stead_proto::health::Verdict;
+use stead_proto::id::{Name, NodeId, PublicKey};
+use stead_proto::mesh::{Event, RaftFacts};
+use stead_proto::report::{ServiceSeen, Unwell};
+use stead_proto::roster::Role as MemberRole;
+use stead_proto::state::State;
+use stead_proto::time::Span;
+use tokio::sync::{mpsc, watch};
+
+use super::owner::{state_event, tell_unwell};
+use crate::consensus::{Consensus, Disk, Role, Status};
+use crate::service::{ServiceEvent, Services};
+use crate::transport::{Directory, Transport, Who};
+
+/// The local fact that holds what was seen of the others.
+pub(super) const MEMORIES_KEY: &str = "memories";
+/// How often a leader proves to itself that it still leads.
+const FRESHNESS_ROUND: Duration = Duration::from_millis(100);
+/// How often names of peers are looked up again.
+const LOOKUP_EVERY: Duration = Duration::from_secs(30);
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The keys that may talk to this node.
+pub(super) fn accepted_keys(state: &State) -> BTreeMap<PublicKey, Who> {
+    let operators = state.operators.keys().map(|key| (*key, Who::Operator));
+    let members = state.members.values().map(|member| (member.key, Who::Node(member.id)));
+    operators.chain(members).collect()
+}
+
+/// Follows the state: directory, hints, services; then tells the core.
+pub(super) async fn state(
+    me: NodeId,
+    mut states: watch::Receiver<Arc<State>>,
+    directory: Directory,
+    hints: watch::Sender<Arc<State>>,
+    mut services: Services,
+    events: mpsc::Sender<Event>,
+) {
+    loop {
+        let state = states.borrow_and_update().clone();
+        directory.replace(accepted_keys(&state));
+        hints.send_replace(state.clone());
+        let probed = state.members.get(&me).is_some_and(|m| m.role != MemberRole::Witness);
+        let wanted = if probed { state.site.services.values().cloned().collect() } else { Vec::new() };
+        let before: Vec<Name> = services.snapshot().into_iter().map(|event| event.name).collect();
+        if let Err(error) = services.replace(wanted).await {
+            tracing::error!(%error, "cannot probe the services of the site");
+        }
+        for name in before.into_iter().filter(|name| !state.site.services.contains_key(name)) {
+            let _ = events.send(Event::Service { name, seen: None }).await;
+        }
+        if events.send(state_event(&state)).await.is_err() || states.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Keeps the transport's hints: addresses of the roster, and the configured ones looked up again and again.
+pub(super) async fn hints(
+    transport: Transport,
+    configured: BTreeMap<Name, Vec<String>>,
+    mut states: watch::Receiver<Arc<State>>,
+) {
+    loop {
+        let state = states.borrow_and_update().clone();
+        for member in state.members.values() {
+            let mut addresses = Vec::new();
+            for host in configured.get(&member.name).into_iter().flatten() {
+                addresses.extend(look_up(host).await);
+            }
+            addresses.extend(&member.addresses);
+            transport.set_hints(member.id, &addresses);
+        }
+        match tokio::time::timeout(LOOKUP_EVERY, states.changed()).await {
+            Ok(Err(_)) => return,
+            Ok(Ok(())) | Err(_) => {}
+        }
+    }
+}
+
+async fn look_up(host: &str) -> Vec<SocketAddr> {
+    match tokio::time::timeout(LOOKUP_DEADLINE, tokio::net::lookup_host(host)).await {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => {
+            tracing::debug!(host, %error, "cannot look up a peer's name");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Tells the core how Raft stands, at each change and, on a leader, as its quorum is confirmed.
+pub(super) async fn raft(consensus: Arc<Consensus>, fresh_for: Span, events: mpsc::Sender<Event>) {
+    let mut changes = consensus.changes();
+    let (mut told, mut disk) = (None, Disk::Ok);
+    loop {
+        let status = consensus.status();
+        if status.role == Role::Stopped {
+            tracing::error!("consensus has ended on this node");
+            return;
+        }
+        if status.disk != disk {
+            disk = status.disk;
+            tell_unwell(&events, Unwell::DiskFull, matches!(disk, Disk::Full)).await;
+            tell_unwell(&events, Unwell::StoreFailed, matches!(disk, Disk::Failed)).await;
+        }
+        let facts = facts(&status, consensus.is_fresh_leader(fresh_for));
+        if told.as_ref() != Some(&facts) {
+            told = Some(facts.clone());
+            if events.send(Event::Raft(facts)).await.is_err() {
+                return;
+            }
+        }
+        let pause = if status.role == Role::Leader { FRESHNESS_ROUND } else { Duration::from_secs(1) };
+        match tokio::time::timeout(pause, changes.changed()).await {
+            Ok(Err(_)) => return,
+            Ok(Ok(())) | Err(_) => {}
+        }
+    }
+}
+
+fn facts(status: &Status, leading: bool) -> RaftFacts {
+    let ids = |raw: &std::collections::BTreeSet<u64>| raw.iter().copied().map(NodeId).collect();
+    RaftFacts {
+        term: status.vote_term,
+        last: status.last_log.unwrap_or_default(),
+        durable: status.durable_log.unwrap_or_default(),
+        leader: status.leader.map(NodeId),
+        leading,
+        able: matches!(status.disk, Disk::Ok),
+        voters: ids(&status.voters),
+        learners: ids(&status.learners),
+    }
+}
+
+/// Tells the core how the services are.
+pub(super) async fn services(mut changes: mpsc::Receiver<ServiceEvent>, events: mpsc::Sender<Event>) {
+    while let Some(change) = changes.recv().await {
+        tracing::info!(service = %change.name, verdict = change.verdict.word(), "service");
+        let seen = Some(seen(&change.verdict));
+        if events.send(Event::Service { name: change.name, seen }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn seen(verdict: &Verdict) -> ServiceSeen {
+    let reason = || {
+        let reason = verdict.reason().map(ToString::to_string).unwrap_or_default();
+        stead_proto::roster::bounded_text(&reason)
+    };
+    match verdict {
+        Verdict::Unknown => ServiceSeen::Unknown,
+        Verdict::Healthy => ServiceSeen::Healthy,
+        Verdict::Ailing { .. } => ServiceSeen::Ailing(reason()),
+        Verdict::Down { .. } => ServiceSeen::Down(reason()),
+    }
+}

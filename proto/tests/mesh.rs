@@ -1,0 +1,536 @@
+//! Three whole mesh cores in one process, in virtual time, with a network that delays and cuts, and a log
+//! that is given: the way from an event to an endpoint served elsewhere, without any I/O.
+#![allow(missing_docs, clippy::as_conversions, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+
+use stead_proto::codec;
+use stead_proto::command::Command;
+use stead_proto::genesis::Genesis;
+use stead_proto::id::{ClusterId, Name, NodeId};
+use stead_proto::lease::BootId;
+use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
+use stead_proto::memory::{Memories, Memory};
+use stead_proto::mesh::{Effect, Event, Mesh, Now, RaftFacts, Records, Start};
+use stead_proto::order::{Act, Order};
+use stead_proto::report::{GateSeen, ServiceSeen};
+use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
+use stead_proto::service::{Check, Service};
+use stead_proto::sign::SecretKey;
+use stead_proto::site::{Driver, EndpointSpec, HoldingText, Site};
+use stead_proto::state::State;
+use stead_proto::time::{Instant, Span};
+use zeroize::Zeroizing;
+
+const LEASE_MS: u32 = 350;
+const HOP: Span = Span::from_ms(1);
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+fn www() -> Name {
+    "www".parse().unwrap()
+}
+
+fn web() -> Name {
+    "web".parse().unwrap()
+}
+
+fn genesis(nodes: u64) -> Genesis {
+    let mut site = Site::default();
+    site.services.insert(web(), Service::new(web(), Check::Tcp { port: 80 }));
+    let spec = EndpointSpec {
+        address: "192.0.2.10".parse().unwrap(),
+        ports: vec![80],
+        services: BTreeSet::from([web()]),
+        driver: Driver::Vip,
+        lease_ms: LEASE_MS,
+        prefer: Vec::new(),
+        holding: HoldingText::default(),
+    };
+    site.endpoints.insert(www(), spec);
+    let member = |id: u64| Member {
+        id: NodeId(id),
+        name: format!("n{id}").parse().unwrap(),
+        key: key(id as u8).public(),
+        role: Role::Voter,
+        addresses: Vec::new(),
+        standing: Standing::Active,
+    };
+    let operator = Operator { name: "ann".parse().unwrap(), role: OperatorRole::Admin, serial: 0 };
+    Genesis {
+        nonce: [0; 16],
+        members: (1..=nodes).map(member).collect(),
+        operators: BTreeMap::from([(key(99).public(), operator)]),
+        site,
+    }
+}
+
+struct Node {
+    mesh: Option<Mesh>,
+    records: Option<Records>,
+    incarnation: u64,
+    applied: usize,
+    memories: Memories,
+    healthy: bool,
+    holding_page: bool,
+    joined: bool,
+    /// The kernel's gate: open until.
+    gate: Instant,
+}
+
+struct World {
+    now: Instant,
+    cluster: ClusterId,
+    genesis: Genesis,
+    nodes: BTreeMap<NodeId, Node>,
+    queue: BinaryHeap<Reverse<(Instant, u64, NodeId)>>,
+    events: BTreeMap<u64, Event>,
+    sequence: u64,
+    log: Vec<Vec<u8>>,
+    leader: Option<NodeId>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+}
+
+impl World {
+    fn start(nodes: u64) -> Self {
+        let genesis = genesis(nodes);
+        let cluster = genesis.cluster().unwrap();
+        let mut world = Self {
+            now: Instant::from_ns(1_000_000_000_000),
+            cluster,
+            genesis,
+            nodes: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            sequence: 0,
+            log: Vec::new(),
+            leader: Some(NodeId(1)),
+            cut: BTreeSet::new(),
+        };
+        for id in (1..=nodes).map(NodeId) {
+            let node = Node {
+                mesh: None,
+                records: None,
+                incarnation: 0,
+                applied: 0,
+                memories: Memories::default(),
+                healthy: true,
+                holding_page: false,
+                joined: false,
+                gate: Instant::ZERO,
+            };
+            world.nodes.insert(id, node);
+            world.boot(id);
+        }
+        world
+    }
+
+    fn state_at(&self, applied: usize) -> State {
+        let mut state = State::begin(self.cluster, &self.genesis);
+        for (i, command) in self.log.iter().take(applied).enumerate() {
+            state.apply(i as u64 + 1, command);
+        }
+        state
+    }
+
+    fn boot(&mut self, id: NodeId) {
+        let (now, applied) = (self.now, self.nodes[&id].applied);
+        let state = Arc::new(self.state_at(applied));
+        let node = self.nodes.get_mut(&id).unwrap();
+        let own = Memory { incarnation: node.incarnation, term: 1, durable: (1, applied as u64) };
+        let newborn = node.incarnation == 0;
+        let records = Records::resume(node.records.clone(), BootId([1; 16]), applied as u64, newborn, now);
+        node.incarnation += 1;
+        node.joined = false;
+        let start = Start {
+            me: id,
+            key: key(id.0 as u8),
+            state,
+            records,
+            own,
+            incarnation: node.incarnation,
+            memories: node.memories.clone(),
+            election_timeout: Span::from_ms(1_000),
+            seed: id.0,
+            gate: GateSeen { rung: "test".into(), slack_ms: 0, shortfalls: Vec::new() },
+        };
+        node.mesh = Some(Mesh::new(now, start));
+        let seen = if node.healthy { ServiceSeen::Healthy } else { ServiceSeen::Down("test".into()) };
+        self.push(now, id, Event::Service { name: web(), seen: Some(seen) });
+        self.tell_raft();
+        self.push(now, id, Event::Timer);
+    }
+
+    fn crash(&mut self, id: NodeId) {
+        self.nodes.get_mut(&id).unwrap().mesh = None;
+        if self.leader == Some(id) {
+            self.leader = None;
+        }
+        self.tell_raft();
+    }
+
+    fn service(&mut self, id: NodeId, healthy: bool) {
+        self.nodes.get_mut(&id).unwrap().healthy = healthy;
+        let seen = if healthy { ServiceSeen::Healthy } else { ServiceSeen::Down("test".into()) };
+        self.push(self.now, id, Event::Service { name: web(), seen: Some(seen) });
+    }
+
+    fn isolate(&mut self, id: NodeId, cut: bool) {
+        let others: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
+        for other in others {
+            for pair in [(id, other), (other, id)] {
+                if cut {
+                    self.cut.insert(pair)
+                } else {
+                    self.cut.remove(&pair)
+                };
+            }
+        }
+        if cut && self.leader == Some(id) {
+            self.leader = None;
+        }
+        self.tell_raft();
+    }
+
+    fn order(&mut self, act: Act) {
+        let order = Order { serial: self.now.as_ns(), act };
+        let signed = key(99).sign(self.cluster, &order).unwrap();
+        self.commit(&Command::Order(signed));
+    }
+
+    fn commit(&mut self, command: &Command) {
+        self.log.push(codec::encode(command, COMMAND_FRAME_BYTES_MAX).unwrap());
+        self.publish();
+    }
+
+    /// Everybody who can reach the leader learns the state.
+    fn publish(&mut self) {
+        let Some(leader) = self.leader else { return };
+        let state = Arc::new(self.state_at(self.log.len()));
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            if self.nodes[&id].mesh.is_some() && (id == leader || !self.cut.contains(&(leader, id))) {
+                self.nodes.get_mut(&id).unwrap().applied = self.log.len();
+                self.push(self.now.after(HOP), id, Event::State(state.clone()));
+            }
+        }
+        self.tell_raft();
+    }
+
+    fn tell_raft(&mut self) {
+        let voters: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            let reaches = self.leader.is_some_and(|l| l == id || !self.cut.contains(&(l, id)));
+            let index = self.nodes[&id].applied as u64;
+            let facts = RaftFacts {
+                term: 1,
+                last: (1, index),
+                durable: (1, index),
+                leader: self.leader.filter(|_| reaches),
+                leading: self.leader == Some(id),
+                able: true,
+                voters: voters.clone(),
+                learners: BTreeSet::new(),
+            };
+            self.push(self.now, id, Event::Raft(facts));
+            if reaches && self.leader != Some(id) {
+                self.push(self.now, id, Event::LeaderHeard);
+            }
+        }
+    }
+
+    fn push(&mut self, at: Instant, to: NodeId, event: Event) {
+        self.sequence += 1;
+        self.events.insert(self.sequence, event);
+        self.queue.push(Reverse((at, self.sequence, to)));
+    }
+
+    fn run_ms(&mut self, ms: u64) {
+        let end = self.now.after(Span::from_ms(ms));
+        let mut beat = self.now;
+        while self.now < end {
+            if self.now >= beat {
+                self.tell_raft();
+                beat = self.now.after(Span::from_ms(250));
+            }
+            self.step(end.min(beat));
+        }
+    }
+
+    fn step(&mut self, end: Instant) {
+        let timer = self
+            .nodes
+            .iter()
+            .filter_map(|(id, node)| Some((node.mesh.as_ref()?.deadline().max(self.now), *id)))
+            .min();
+        let event = self.queue.peek().map(|Reverse((at, ..))| *at);
+        let (at, is_timer) = match (timer, event) {
+            (Some((t, _)), Some(e)) if t < e => (t, true),
+            (Some((t, _)), None) => (t, true),
+            (_, Some(e)) => (e, false),
+            (None, None) => (end, false),
+        };
+        if at >= end {
+            self.now = end;
+            return;
+        }
+        self.now = self.now.max(at);
+        if is_timer {
+            self.handle(timer.unwrap().1, Event::Timer);
+        } else if let Some(Reverse((_, sequence, to))) = self.queue.pop() {
+            let event = self.events.remove(&sequence).unwrap();
+            self.handle(to, event);
+        }
+        self.check_one_holder();
+    }
+
+    fn handle(&mut self, id: NodeId, event: Event) {
+        let now = Now { at: self.now, unix_ms: self.now.as_ns() / 1_000_000 };
+        let Some(mesh) = self.nodes.get_mut(&id).and_then(|n| n.mesh.as_mut()) else { return };
+        let mut effects = Vec::new();
+        mesh.handle(now, event, &mut effects);
+        for effect in effects {
+            self.carry_out(id, effect);
+        }
+    }
+
+    fn carry_out(&mut self, id: NodeId, effect: Effect) {
+        let arrival = self.now.after(HOP);
+        match effect {
+            Effect::Remember(records) => self.node(id).records = Some(records),
+            Effect::Send { to, bytes } => {
+                if !self.cut.contains(&(id, to)) {
+                    self.push(arrival, to, Event::Datagram { from: id, bytes });
+                }
+            }
+            Effect::Report(bytes) => {
+                let others: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
+                for to in others.into_iter().filter(|to| !self.cut.contains(&(id, *to))).collect::<Vec<_>>() {
+                    self.push(arrival, to, Event::Report { from: id, bytes: bytes.clone() });
+                }
+            }
+            Effect::Serve { serving, .. } => self.node(id).gate = serving.until,
+            Effect::Extend { until, .. } => self.node(id).gate = until,
+            Effect::Cease { .. } => self.node(id).gate = Instant::ZERO,
+            Effect::HoldingPage { on, .. } => self.node(id).holding_page = on,
+            Effect::Campaign => {
+                self.leader = Some(id);
+                self.tell_raft();
+                self.publish();
+            }
+            Effect::Propose { ticket, command } => {
+                let done = self.leader == Some(id);
+                if done {
+                    self.commit(&command);
+                }
+                self.push(arrival, id, Event::Proposed { ticket, done });
+            }
+            Effect::Follow { .. } | Effect::Admit { .. } => {}
+            Effect::KeepMemories(memories) => self.node(id).memories = memories,
+            Effect::Join => self.node(id).joined = true,
+            Effect::Lost { seen } => panic!("{id} lost: {seen:?}"),
+        }
+    }
+
+    fn node(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(&id).unwrap()
+    }
+
+    fn holders(&self) -> Vec<NodeId> {
+        self.nodes.iter().filter(|(_, n)| n.gate > self.now).map(|(id, _)| *id).collect()
+    }
+
+    fn check_one_holder(&self) {
+        let holders = self.holders();
+        assert!(holders.len() <= 1, "{holders:?} at once at {:?}", self.now);
+    }
+
+    /// Runs until somebody other than `not` serves; returns who, and after how many ms.
+    fn until_served(&mut self, not: Option<NodeId>, within_ms: u64) -> (NodeId, u64) {
+        let start = self.now;
+        for _ in 0..within_ms {
+            if let Some(holder) = self.holders().first().filter(|h| Some(**h) != not) {
+                return (*holder, self.now.since(start).as_ms());
+            }
+            self.run_ms(1);
+        }
+        panic!("nobody serves after {within_ms} ms: {:#?}", self.explain());
+    }
+
+    fn explain(&self) -> Vec<String> {
+        let now = Now { at: self.now, unix_ms: 0 };
+        let status = |(id, node): (&NodeId, &Node)| {
+            let Some(mesh) = &node.mesh else { return format!("{id} down") };
+            let status = mesh.status(now, "test");
+            format!("{id}: {:?} {:?} plans {:?}", status.waiting, status.endpoints, status.state.plans)
+        };
+        self.nodes.iter().map(status).collect()
+    }
+}
+
+fn settled(nodes: u64) -> (World, NodeId) {
+    let mut world = World::start(nodes);
+    let (holder, _) = world.until_served(None, 5_000);
+    world.run_ms(3_000);
+    assert_eq!(world.holders(), [holder]);
+    (world, holder)
+}
+
+#[test]
+fn a_new_mesh_serves_its_endpoint_within_a_second() {
+    let mut world = World::start(3);
+    let (_, ms) = world.until_served(None, 5_000);
+    assert!(ms < 1_000, "{ms} ms");
+}
+
+#[test]
+fn a_lost_holder_is_succeeded_after_one_lease_whether_it_led_or_not() {
+    for leader in 1..=3 {
+        let (mut world, holder) = settled(3);
+        world.leader = Some(NodeId(leader));
+        world.run_ms(1_000);
+        world.crash(holder);
+        let (_, ms) = world.until_served(Some(holder), 3_000);
+        assert!(ms <= 450, "{ms} ms with leader {leader}");
+        world.run_ms(5_000);
+        assert_eq!(world.holders().len(), 1);
+    }
+}
+
+#[test]
+fn a_dead_application_moves_the_endpoint_in_a_few_messages() {
+    let (mut world, holder) = settled(3);
+    world.service(holder, false);
+    let (successor, ms) = world.until_served(Some(holder), 1_000);
+    assert!(ms <= 10, "{ms} ms");
+    world.run_ms(3_000);
+    assert_eq!(world.holders(), [successor]);
+    world.service(holder, true);
+    world.run_ms(3_000);
+    assert_eq!(world.holders(), [successor], "a recovered node does not snatch it back");
+}
+
+#[test]
+fn when_no_application_is_left_the_holder_shows_the_page_and_gives_it_to_the_first_that_recovers() {
+    let (mut world, holder) = settled(3);
+    for id in 1..=3 {
+        world.service(NodeId(id), false);
+    }
+    world.run_ms(2_000);
+    let last = world.holders()[0];
+    assert!(world.nodes[&last].holding_page, "holder {holder}, now {last}");
+    let other = (1..=3).map(NodeId).find(|id| *id != last).unwrap();
+    world.service(other, true);
+    world.run_ms(500);
+    assert_eq!(world.holders(), [other]);
+    assert!(!world.nodes[&other].holding_page && !world.nodes[&last].holding_page);
+}
+
+#[test]
+fn an_ordered_move_takes_a_few_messages() {
+    let (mut world, holder) = settled(3);
+    let to = (1..=3).map(NodeId).find(|id| *id != holder).unwrap();
+    world.order(Act::Move { endpoint: www(), to });
+    let (now, ms) = world.until_served(Some(holder), 1_000);
+    assert_eq!(now, to);
+    assert!(ms <= 10, "{ms} ms");
+    world.run_ms(3_000);
+    assert_eq!(world.holders(), [to]);
+}
+
+#[test]
+fn a_drained_holder_gives_its_endpoint_away() {
+    let (mut world, holder) = settled(3);
+    world.order(Act::Drain { node: holder, drained: true });
+    let (successor, ms) = world.until_served(Some(holder), 1_000);
+    assert!(ms <= 50, "{ms} ms");
+    world.run_ms(2_000);
+    assert_eq!(world.holders(), [successor]);
+}
+
+#[test]
+fn an_isolated_holder_stops_before_another_starts_and_does_not_come_back_as_holder() {
+    let (mut world, holder) = settled(3);
+    world.isolate(holder, true);
+    let (successor, ms) = world.until_served(Some(holder), 2_000);
+    assert!(ms <= 450, "{ms} ms");
+    world.run_ms(5_000);
+    world.isolate(holder, false);
+    world.run_ms(5_000);
+    assert_eq!(world.holders(), [successor]);
+}
+
+#[test]
+fn without_a_majority_nobody_serves_and_with_one_somebody_does_again() {
+    let (mut world, _) = settled(3);
+    for id in 1..=3 {
+        world.isolate(NodeId(id), true);
+    }
+    world.run_ms(2_000);
+    assert_eq!(world.holders(), []);
+    for id in 1..=3 {
+        world.isolate(NodeId(id), false);
+    }
+    world.until_served(None, 4_000);
+}
+
+#[test]
+fn an_agent_that_restarts_within_its_lease_goes_on_serving() {
+    let (mut world, holder) = settled(3);
+    world.crash(holder);
+    world.run_ms(50);
+    world.boot(holder);
+    world.run_ms(2_000);
+    assert_eq!(world.holders(), [holder]);
+}
+
+#[test]
+fn after_all_hosts_rebooted_the_site_comes_back_by_itself() {
+    let (mut world, _) = settled(3);
+    for id in (1..=3).map(NodeId) {
+        world.crash(id);
+        world.node(id).records = None;
+    }
+    world.run_ms(1_000);
+    for id in (1..=3).map(NodeId) {
+        world.boot(id);
+    }
+    let (_, ms) = world.until_served(None, 15_000);
+    assert!(ms < 8_000, "{ms} ms");
+}
+
+#[test]
+fn what_happened_is_written_into_incidents() {
+    let (mut world, holder) = settled(3);
+    world.crash(holder);
+    world.until_served(Some(holder), 3_000);
+    world.run_ms(6_000);
+    let state = world.state_at(world.log.len());
+    let texts: Vec<String> = state.incidents.iter().map(|i| format!("{}: {:?}", i.matter, i.lines)).collect();
+    assert!(
+        texts.iter().any(|t| t.contains("endpoint www moved") && t.contains("fell silent")),
+        "{texts:#?}"
+    );
+    assert!(texts.iter().any(|t| t.contains("lost")), "{texts:#?}");
+    world.boot(holder);
+    world.run_ms(6_000);
+    let state = world.state_at(world.log.len());
+    assert!(state.incidents.iter().all(|i| i.closed_unix_ms.is_some()), "{:#?}", state.incidents);
+}
+
+#[test]
+fn a_restored_image_is_found_out_at_start() {
+    let (mut world, holder) = settled(3);
+    let other = (1..=3).map(NodeId).find(|id| *id != holder).unwrap();
+    world.crash(other);
+    let node = world.node(other);
+    (node.incarnation, node.applied) = (0, 0);
+    world.boot(other);
+    let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run_ms(1_000)));
+    assert!(lost.is_err());
+}
