@@ -214,7 +214,7 @@ mod tests {
         let (mut left, taken) = (orders.into_iter(), Arc::new(Mutex::new(Vec::new())));
         let (key, orders_seen, shown) = (operator.public(), taken.clone(), answers.clone());
         let agent = sample::agent(move |request| {
-            let mut status = |node: NodeId| {
+            let status = |node: NodeId| {
                 let mut status = shown[&node].answer.clone().unwrap();
                 if let Some(order) = orders_seen.lock().unwrap().last().filter(|_| lands) {
                     let mut known = status.state.operators.values().next().unwrap().clone();
