@@ -12,7 +12,7 @@
 mod units;
 mod value;
 
-pub use units::ms_text;
+pub use units::{ms_text, parse_ms};
 pub use value::Value;
 
 use std::cell::RefCell;

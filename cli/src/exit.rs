@@ -12,7 +12,7 @@ Exit codes:
   0  done; status: all is well
   1  could not be done, or was refused: the message says why
   2  bad input or usage; nothing was changed
-  3  status: degraded or no quorum; move, drain: committed, not yet carried out
+  3  status: degraded; questions: no majority agrees; move, drain: committed, not yet carried out
   4  unknown: the order may or may not be carried out; look before trying again";
 
 /// How a command ended.
@@ -68,6 +68,9 @@ pub enum Failure {
     /// Nobody knows whether it was done.
     #[error("{0}")]
     Unknown(String),
+    /// Whoever read our output has gone: nothing is left to say.
+    #[error("the output was closed")]
+    Closed,
 }
 
 impl Failure {
@@ -79,6 +82,7 @@ impl Failure {
             Self::Problems(_) | Self::Usage(_) => Exit::Input,
             Self::NoQuorum(_) => Exit::Degraded,
             Self::Unknown(_) => Exit::Unknown,
+            Self::Closed => Exit::Ok,
         }
     }
 
@@ -87,7 +91,7 @@ impl Failure {
     pub fn problems(&self) -> &[Problem] {
         match self {
             Self::Problems(problems) => problems,
-            Self::Failed(_) | Self::Usage(_) | Self::NoQuorum(_) | Self::Unknown(_) => &[],
+            Self::Failed(_) | Self::Usage(_) | Self::NoQuorum(_) | Self::Unknown(_) | Self::Closed => &[],
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// One problem: why it cannot be read, and what to do.
-pub fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
+pub(crate) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
     fs::read_to_string(path).map_err(|error| {
         let text = match error.kind() {
             std::io::ErrorKind::NotFound => "there is no such file; check the path".to_string(),

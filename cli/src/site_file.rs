@@ -9,7 +9,7 @@ mod write;
 
 pub use write::write;
 
-use crate::document::{Document, Lines, Problem, Table, Value};
+use crate::document::{Document, Lines, Problem, Table, Value, ms_text};
 use std::path::Path;
 use stead_proto::id::Name;
 use stead_proto::limits::{COMMAND_FRAME_BYTES_MAX, VOTERS_MAX};
@@ -117,15 +117,20 @@ fn charter(table: Table<'_>) -> Charter {
     charter
 }
 
-/// A complaint about checked types, in the keys of the file.
+/// A complaint about checked types, in the keys and units of the file.
 fn placed(lines: &Lines, complaint: Complaint) -> Problem {
     let Complaint { key, text } = complaint;
     let Some(rest) = key.strip_prefix("service.") else { return lines.problem(&key, text) };
-    // Service complaints say what to write, and count times in milliseconds.
-    let is_time = key.contains("_ms");
-    let key = format!("service.{}", rest.replace("_ms", ""));
-    let unit = if is_time { " of milliseconds, such as \"500ms\"" } else { "" };
-    lines.problem(&key, format!("write {text}{unit}"))
+    let text = if rest.contains("_ms") { in_units(&text).unwrap_or(text) } else { text };
+    let rest = rest.replace("_ms", "").replace(".check.command", ".check.exec");
+    lines.problem(&format!("service.{rest}"), format!("write {text}"))
+}
+
+/// "a number from 20 to 60000" counts milliseconds; the file does not.
+fn in_units(text: &str) -> Option<String> {
+    let (least, most) = text.strip_prefix("a number from ")?.split_once(" to ")?;
+    let (least, most) = (ms_text(least.parse().ok()?), ms_text(most.parse().ok()?));
+    Some(format!("a time from {least:?} to {most:?}"))
 }
 
 #[cfg(test)]

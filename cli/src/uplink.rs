@@ -1,11 +1,11 @@
 //! Which interface this machine reaches the world through.
 
 /// The longest name that the kernel gives an interface (`IFNAMSIZ` - 1).
-pub const NAME_BYTES_MAX: usize = 15;
+pub(crate) const NAME_BYTES_MAX: usize = 15;
 
 /// The interface of the default route with the lowest metric, of IPv4 first.
 #[must_use]
-pub fn of_default_route() -> Option<String> {
+pub(crate) fn of_default_route() -> Option<String> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     ipv4(&read("/proc/net/route")).or_else(|| ipv6(&read("/proc/net/ipv6_route")))
 }

@@ -1,7 +1,8 @@
 //! Times with their units, as operators write them.
 
 /// Reads `350ms`, `1.5 s`, `10m`, `2h` or `1d` as milliseconds.
-pub(super) fn parse_ms(text: &str) -> Option<u64> {
+#[must_use]
+pub fn parse_ms(text: &str) -> Option<u64> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, unit) = text.split_at_checked(end)?;

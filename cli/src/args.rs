@@ -1,0 +1,333 @@
+//! The arguments, and their help.
+
+use crate::exit::CODES;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::PathBuf;
+use std::time::Duration;
+use stead_proto::id::Name;
+use stead_proto::roster::Role;
+
+/// stead keeps a one-person web site standing in its operator's stead.
+#[derive(Debug, Parser)]
+#[command(name = "stead", version, after_long_help = CODES, max_term_width = 100, infer_subcommands = false)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to do it
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Print JSON, in a documented shape that stays
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The mesh to speak to: its mesh.toml
+    ///
+    /// Without it: ./mesh.toml, ~/.config/stead/mesh.toml, /etc/stead/mesh.toml; and on a server, as root, the agent's
+    /// own socket.
+    #[arg(long, global = true, value_name = "FILE", env = "STEAD_CONTEXT")]
+    pub context: Option<PathBuf>,
+    /// Colour words of state; NO_COLOR is respected
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// How long to wait for answers, such as 3s [default: 1500ms, and 10s for orders]
+    #[arg(long, global = true, value_name = "TIME", value_parser = time)]
+    pub timeout: Option<Duration>,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent of this server
+    #[command(after_long_help = "\
+Examples:
+  stead agent --config /etc/stead/agent.toml --create   # the very first start of this node
+  stead agent --config /etc/stead/agent.toml --check    # only read the file, and say what is wrong")]
+    Agent(AgentArgs),
+    /// Make the keys and the configuration of a new mesh
+    #[command(after_long_help = "\
+Examples:
+  stead init --node a=10.0.0.1 --node b=10.0.0.2 --witness w=10.0.0.3 --site site.toml ./mesh
+  stead init --node a=web1.example.org:7832 --node b=web2.example.org --operator ann ./mesh")]
+    Init(InitArgs),
+    /// Ask every node how the mesh is, and show what a majority agrees on
+    #[command(after_long_help = "\
+Examples:
+  stead status
+  stead status --json | jq -r .health     # ok, degraded or no-quorum; the exit code is 0 or 3")]
+    Status,
+    /// List the nodes
+    #[command(after_long_help = "\
+Examples:
+  stead nodes
+  stead nodes --json | jq '.nodes[] | select(.opinion != \"agrees\")'")]
+    Nodes,
+    /// List the endpoints and who holds them
+    #[command(after_long_help = "\
+Examples:
+  stead endpoints
+  stead endpoints --json | jq -r '.endpoints[] | [.name, .holder] | @tsv'")]
+    Endpoints,
+    /// List the services and how they are on each node
+    #[command(after_long_help = "\
+Examples:
+  stead services
+  stead services --json | jq '.services[].nodes[] | select(.state == \"down\")'")]
+    Services,
+    /// List what happened, or tell one event from first sign to end
+    #[command(after_long_help = "\
+Examples:
+  stead incidents
+  stead incidents 97")]
+    Incidents {
+        /// The number of one incident
+        id: Option<u64>,
+        /// Only those that go on
+        #[arg(long, conflicts_with = "id")]
+        open: bool,
+    },
+    /// Say why an endpoint is where it is, and who would be next
+    #[command(after_long_help = "\
+Examples:
+  stead why www
+  stead why www --json | jq '.candidates[] | select(.verdict == \"unable\")'")]
+    Why {
+        /// Which endpoint
+        endpoint: Name,
+    },
+    /// Move an endpoint to a node (caretakers and admins)
+    #[command(after_long_help = "\
+Examples:
+  stead move www --to b
+  stead move www --to b --no-wait     # return as soon as it is committed")]
+    Move {
+        /// Which endpoint
+        endpoint: Name,
+        /// Where to
+        #[arg(long, value_name = "NODE")]
+        to: Name,
+        /// Do not wait until the node serves it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a node hold nothing, before you work on it (caretakers and admins)
+    #[command(after_long_help = "\
+Examples:
+  stead drain b && ssh b reboot
+  stead undrain b     # afterwards")]
+    Drain {
+        /// Which node
+        node: Name,
+        /// Do not wait until it has given away what it holds
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a drained node hold endpoints again (caretakers and admins)
+    #[command(after_long_help = "\
+Examples:
+  stead undrain b
+  stead undrain b --json")]
+    Undrain {
+        /// Which node
+        node: Name,
+    },
+    /// Replace the site by what a file says (admins)
+    #[command(after_long_help = "\
+Examples:
+  stead apply site.toml --check     # only show what would change
+  stead apply site.toml
+  stead apply site.toml --base 7    # refuse if somebody has applied anything after version 7")]
+    Apply(ApplyArgs),
+    /// Show the site and its earlier versions, or take one of them up again
+    #[command(subcommand, after_long_help = "\
+Examples:
+  stead site show > site.toml
+  stead site history")]
+    Site(SiteCommand),
+    /// Show the mesh live
+    #[command(after_long_help = "\
+Examples:
+  stead watch
+  stead watch --json | jq -c 'select(.fact | startswith(\"endpoint.\"))'")]
+    Watch {
+        /// How often to ask
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+        interval: Duration,
+    },
+    /// Print the completions of a shell
+    #[command(hide = true, after_long_help = "\
+Examples:
+  stead completions bash > /etc/bash_completion.d/stead
+  stead completions fish > ~/.config/fish/completions/stead.fish")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write the manual pages
+    #[command(hide = true, after_long_help = "\
+Examples:
+  stead man /usr/local/share/man/man1
+  stead man . && man ./stead.1")]
+    Man {
+        /// Where to
+        directory: PathBuf,
+    },
+}
+
+/// `agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// The agent's agent.toml
+    #[arg(long, value_name = "FILE", default_value = "/etc/stead/agent.toml")]
+    pub config: PathBuf,
+    /// This is the node's very first start: make its store
+    ///
+    /// Without it an empty data directory is refused, because a node that lost its store must never vote again
+    /// under its old name.
+    #[arg(long)]
+    pub create: bool,
+    /// Only read the configuration and say what is wrong with it
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where to write everything; must not exist yet
+    pub out_dir: PathBuf,
+    /// A node that votes and may hold endpoints
+    #[arg(long = "node", value_name = "NAME=ADDRESS", value_parser = new_node, required = true)]
+    pub nodes: Vec<(Name, String)>,
+    /// A node that votes and never holds an endpoint
+    #[arg(long = "witness", value_name = "NAME=ADDRESS", value_parser = new_node)]
+    pub witnesses: Vec<(Name, String)>,
+    /// A node that may hold endpoints and has no vote
+    #[arg(long = "learner", value_name = "NAME=ADDRESS", value_parser = new_node)]
+    pub learners: Vec<(Name, String)>,
+    /// The first site; without it, apply one later
+    #[arg(long, value_name = "FILE")]
+    pub site: Option<PathBuf>,
+    /// The interface that carries the endpoints [default: the one of each server's default route]
+    #[arg(long, value_name = "INTERFACE")]
+    pub uplink: Option<String>,
+    /// What the first operator is called
+    #[arg(long, value_name = "NAME", default_value = "operator")]
+    pub operator: Name,
+}
+
+impl InitArgs {
+    /// All nodes, voters first.
+    pub fn all(&self) -> impl Iterator<Item = (&Name, Role, &str)> {
+        let of = |nodes, role| {
+            let nodes: &Vec<(Name, String)> = nodes;
+            nodes.iter().map(move |(name, address)| (name, role, address.as_str()))
+        };
+        of(&self.nodes, Role::Voter).chain(of(&self.witnesses, Role::Witness)).chain(of(&self.learners, Role::Learner))
+    }
+}
+
+/// `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// The site
+    pub file: PathBuf,
+    /// Change nothing: read the file, and show the difference to the newest version
+    #[arg(long)]
+    pub check: bool,
+    /// The version that the file was written against [default: the newest that the mesh agrees on]
+    #[arg(long, value_name = "VERSION")]
+    pub base: Option<u64>,
+}
+
+/// `site`.
+#[derive(Debug, Subcommand)]
+pub enum SiteCommand {
+    /// Print a version of the site, the newest without a number
+    #[command(after_long_help = "\
+Examples:
+  stead site show > site.toml
+  stead site show 3")]
+    Show {
+        /// Which version
+        version: Option<u64>,
+    },
+    /// List the versions that are kept
+    #[command(after_long_help = "\
+Examples:
+  stead site history
+  stead site history --json | jq '.versions[0].text' -r")]
+    History,
+    /// Make an earlier version the newest again (admins)
+    #[command(after_long_help = "\
+Examples:
+  stead site rollback        # to the version before the newest
+  stead site rollback 3")]
+    Rollback {
+        /// Which version [default: the one before the newest]
+        version: Option<u64>,
+    },
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let ms = crate::document::parse_ms(text).filter(|ms| (50..=3_600_000).contains(ms));
+    ms.map(Duration::from_millis).ok_or_else(|| "write a time from 50ms to 1h, such as 3s".into())
+}
+
+fn new_node(text: &str) -> Result<(Name, String), String> {
+    let (name, address) = text.split_once('=').ok_or("write NAME=ADDRESS, such as a=10.0.0.1")?;
+    let name = name.parse::<Name>().map_err(|error| error.to_string())?;
+    let address = crate::init::with_port(address);
+    let fits = crate::agent_file::is_host_and_port(&address);
+    if fits { Ok((name, address)) } else { Err(format!("{address:?} is no address; write for example 10.0.0.1")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_two_examples_in_its_help() {
+        fn visit(command: &clap::Command) {
+            for sub in command.get_subcommands() {
+                let help = sub.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+                let examples = help.lines().filter(|line| line.trim_start().starts_with("stead ")).count();
+                assert!(examples >= 2, "{}", sub.get_name());
+                visit(sub);
+            }
+        }
+        visit(&Cli::command());
+    }
+
+    #[test]
+    fn addresses_get_their_port() {
+        let parsed = |text| new_node(text).map(|(_, address)| address);
+        assert_eq!(parsed("a=10.0.0.1").as_deref(), Ok("10.0.0.1:7832"));
+        assert_eq!(parsed("a=fd00::1").as_deref(), Ok("[fd00::1]:7832"));
+        assert_eq!(parsed("a=web1.example.org:99").as_deref(), Ok("web1.example.org:99"));
+        assert!(parsed("a=two words").is_err() && parsed("10.0.0.1").is_err());
+    }
+}

@@ -1,0 +1,24 @@
+//! `stead agent`.
+
+use crate::agent_file;
+use crate::args::AgentArgs;
+use crate::exit::{Exit, Failure};
+use crate::output::text;
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// What is logged unless `STEAD_LOG` says otherwise.
+const LOG: &str = "info";
+
+pub(super) fn run(args: &AgentArgs) -> Result<Exit, Failure> {
+    let config = agent_file::load(&args.config, args.create).map_err(Failure::Problems)?;
+    if args.check {
+        text(&format!("{} is sound.\n", args.config.display()))?;
+        return Ok(Exit::Ok);
+    }
+    let filter = EnvFilter::try_from_env("STEAD_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
+    stead_node::agent::run(&config).map_err(|error| Failure::Failed(error.to_string()))?;
+    Ok(Exit::Ok)
+}

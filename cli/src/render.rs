@@ -1,0 +1,167 @@
+//! For people: short, aligned, no boxes; colour only on words of state.
+//!
+//! **Invariant.** A function of a value from [`crate::json`], the paint and the hour, and nothing else.
+
+mod mesh;
+mod order;
+mod paint;
+mod site;
+mod table;
+mod why;
+
+pub(crate) use mesh::{endpoints, health_word, incident, incidents, nodes, services, status};
+pub(crate) use order::{checked, done, made};
+pub(crate) use paint::Paint;
+pub(crate) use site::{site_history, site_show};
+pub(crate) use why::why;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agreement::Agreement;
+    use crate::ask::Answers;
+    use crate::json::{Document, Done, Incidents, Made, MadeNode, Nodes, Services};
+    use crate::{sample, view};
+
+    fn shown(answers: &Answers) -> String {
+        status(&view::mesh(&Agreement::of(answers)), Paint::Plain, sample::NOW_UNIX_MS)
+    }
+
+    fn explained(answers: &Answers) -> String {
+        let found = view::why(&Agreement::of(answers), &sample::name("www")).unwrap();
+        why(&found, Paint::Plain, sample::NOW_UNIX_MS)
+    }
+
+    #[test]
+    fn status_of_a_healthy_mesh() {
+        insta::assert_snapshot!(shown(&sample::healthy()));
+    }
+
+    #[test]
+    fn status_with_a_silent_node() {
+        insta::assert_snapshot!(shown(&sample::silent(&[2])));
+    }
+
+    #[test]
+    fn status_without_a_quorum() {
+        insta::assert_snapshot!(shown(&sample::silent(&[2, 3])));
+    }
+
+    #[test]
+    fn status_when_nobody_answers() {
+        insta::assert_snapshot!(shown(&sample::silent(&[1, 2, 3])));
+    }
+
+    #[test]
+    fn status_with_a_node_that_disagrees() {
+        insta::assert_snapshot!(shown(&sample::disagreeing(2)));
+    }
+
+    #[test]
+    fn status_with_the_holding_page() {
+        insta::assert_snapshot!(shown(&sample::holding_page()));
+    }
+
+    #[test]
+    fn status_without_a_leader() {
+        insta::assert_snapshot!(shown(&sample::leaderless()));
+    }
+
+    #[test]
+    fn status_with_two_holders() {
+        insta::assert_snapshot!(shown(&sample::contested()));
+    }
+
+    #[test]
+    fn colour_is_on_words_of_state_only() {
+        let mesh = view::mesh(&Agreement::of(&sample::silent(&[2])));
+        let coloured = status(&mesh, Paint::Colour, sample::NOW_UNIX_MS);
+        assert!(coloured.contains("\x1b[33mdegraded\x1b[0m") && coloured.contains("\x1b[31msilent\x1b[0m"));
+        let bare = ["\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"].iter().fold(coloured, |t, c| t.replace(c, ""));
+        assert_eq!(bare, status(&mesh, Paint::Plain, sample::NOW_UNIX_MS));
+    }
+
+    #[test]
+    fn why_in_a_healthy_mesh() {
+        insta::assert_snapshot!(explained(&sample::healthy()));
+    }
+
+    #[test]
+    fn why_with_a_silent_successor() {
+        insta::assert_snapshot!(explained(&sample::silent(&[2])));
+    }
+
+    #[test]
+    fn why_with_the_service_down_everywhere() {
+        insta::assert_snapshot!(explained(&sample::holding_page()));
+    }
+
+    #[test]
+    fn lists_of_nodes_services_and_incidents() {
+        let answers = sample::holding_page();
+        let agreement = Agreement::of(&answers);
+        let state = agreement.state().unwrap();
+        let all = [
+            nodes(&view::nodes(&agreement), Paint::Plain),
+            services(&view::services(&agreement), Paint::Plain),
+            incidents(&view::incidents(state), Paint::Plain, sample::NOW_UNIX_MS),
+            incident(&view::incidents(state)[1], Paint::Plain, sample::NOW_UNIX_MS),
+        ];
+        insta::assert_snapshot!(all.join("\n"));
+    }
+
+    #[test]
+    fn the_json_of_a_status_keeps_its_shape() {
+        let mesh = view::mesh(&Agreement::of(&sample::silent(&[2])));
+        insta::assert_snapshot!(format!("{:#}", mesh.to_json()));
+    }
+
+    #[test]
+    fn the_json_of_a_why_keeps_its_shape() {
+        let answers = sample::silent(&[2]);
+        let found = view::why(&Agreement::of(&answers), &sample::name("www")).unwrap();
+        insta::assert_snapshot!(format!("{:#}", found.to_json()));
+    }
+
+    #[test]
+    fn the_json_of_lists_and_orders_keeps_its_shape() {
+        let answers = sample::holding_page();
+        let agreement = Agreement::of(&answers);
+        let state = agreement.state().unwrap();
+        let (incidents, services) = (view::incidents(state), view::services(&agreement));
+        let all = [
+            Nodes { nodes: Vec::new() }.to_json(),
+            Services { services }.to_json(),
+            Incidents { incidents }.to_json(),
+            sample_done().to_json(),
+        ];
+        insta::assert_snapshot!(all.map(|json| format!("{json:#}")).join("\n"));
+    }
+
+    #[test]
+    fn an_order_says_what_was_committed_and_what_is_missing() {
+        insta::assert_snapshot!(done(&Done { carried_out: Some(false), ..sample_done() }));
+    }
+
+    #[test]
+    fn init_says_what_comes_next() {
+        let node = |name: &str, id| MadeNode { name: name.into(), id, address: format!("10.0.0.{id}:7832"), directory: format!("mesh/{name}") };
+        let made_mesh = Made {
+            cluster: "ab".repeat(32),
+            nodes: vec![node("a", 1), node("b", 2)],
+            context: "mesh/operator/mesh.toml".into(),
+        };
+        insta::assert_snapshot!(made(&made_mesh));
+    }
+
+    fn sample_done() -> Done {
+        Done {
+            act: "move".into(),
+            text: "www is moved to b".into(),
+            index: Some(121),
+            site_version: None,
+            took_ms: 12,
+            carried_out: None,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What was done, what would be, and what to do next.
+
+use crate::json::{Checked, Done, Made};
+use std::fmt::Write;
+
+/// An order that was committed.
+pub(crate) fn done(done: &Done) -> String {
+    let mut text = done.text.clone();
+    match done.index {
+        Some(index) => drop(write!(text, " (committed as entry {index} in {} ms)", done.took_ms)),
+        None => text.push_str(" (the answer was lost, but the mesh has committed it)"),
+    }
+    text.push('\n');
+    if let Some(version) = done.site_version {
+        let _ = writeln!(text, "The newest version of the site is {version}; `stead site rollback` takes up an earlier one.");
+    }
+    if done.carried_out == Some(false) {
+        text.push_str("It is committed, but not carried out yet: `stead status` and `stead why ENDPOINT` say what is missing.\n");
+    }
+    text
+}
+
+/// `apply --check`.
+pub(crate) fn checked(checked: &Checked) -> String {
+    match (checked.changes, checked.newest) {
+        (Some(false), Some(version)) => format!("The file is sound, and says the same as version {version}.\n"),
+        (Some(true), Some(version)) => {
+            format!("{}\nThe file is sound; applying it would replace version {version}. Nothing was changed.\n", checked.diff)
+        }
+        (_, _) => "The file is sound. No node answered, so there is nothing to compare it with.\n".into(),
+    }
+}
+
+/// `stead init`.
+pub(crate) fn made(made: &Made) -> String {
+    let mut text = format!("New mesh {} with {} nodes.\n\nNext:\n", short(&made.cluster), made.nodes.len());
+    text.push_str("1. Copy each node's directory to its server, for root only:\n");
+    for node in &made.nodes {
+        let host = node.address.rsplit_once(':').map_or(node.address.as_str(), |(host, _)| host);
+        let _ = writeln!(text, "     scp -rp {}/. root@{host}:/etc/stead/", node.directory);
+    }
+    text.push_str(
+        "2. Start the agent on each; the very first time with --create:\n     stead agent --config /etc/stead/agent.toml --create\n\
+         3. Look at the mesh:\n",
+    );
+    let _ = writeln!(text, "     stead --context {} status", made.context);
+    if made.nodes.len() < 3 {
+        text.push_str(
+            "\nWith fewer than three voters, losing one can take the site down: a tiny third server as a \
+             --witness is enough.\n",
+        );
+    }
+    let directory = std::path::Path::new(&made.context).parent().unwrap_or(std::path::Path::new("."));
+    let _ = writeln!(
+        text,
+        "\nKeep {} safe and with a copy elsewhere: its operator.key commands this mesh. Delete the nodes' \
+         directories here once they are copied.",
+        directory.display()
+    );
+    text
+}
+
+fn short(cluster: &str) -> &str {
+    cluster.get(..8).unwrap_or(cluster)
+}

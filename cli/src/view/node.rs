@@ -1,0 +1,68 @@
+//! One node.
+
+use super::node_name;
+use crate::agreement::{Agreement, Opinion};
+use crate::ask::Heard;
+use crate::json::Node;
+use stead_proto::id::NodeId;
+use stead_proto::liveness::Liveness;
+use stead_proto::roster::Standing;
+
+pub(super) fn node(agreement: &Agreement<'_>, id: NodeId, heard: &Heard) -> Node {
+    let state = agreement.state();
+    let member = state.and_then(|state| state.members.get(&id));
+    let status = agreement.status_of(id);
+    let (opinion, details) = match agreement.opinions.get(&id) {
+        Some(Opinion::Agrees) | None => ("agrees", Vec::new()),
+        Some(Opinion::Behind(entries)) => ("behind", vec![format!("lacks {entries} entries")]),
+        Some(Opinion::Differs(differences)) => ("differs", differences.clone()),
+        Some(Opinion::Silent(why)) => ("silent", vec![why.clone()]),
+    };
+    let seen = liveness(agreement, id);
+    let serving = status.into_iter().flat_map(|s| &s.endpoints).filter(|e| e.serving.is_some());
+    Node {
+        name: member.map_or_else(|| heard.name.to_string(), |m| m.name.to_string()),
+        id: id.0,
+        role: member.map(|m| m.role.as_str()),
+        votes: state.is_some_and(|state| state.config.voters.contains(&id)),
+        drained: member.is_some_and(|m| m.standing == Standing::Drained),
+        opinion,
+        details,
+        via: heard.via.as_ref().map(ToString::to_string),
+        liveness: seen.map(|(liveness, _)| word(liveness)),
+        liveness_since_ms: seen.map(|(_, since)| since),
+        leads: agreement.leader == Some(id),
+        follows: status.and_then(|s| s.own.log.leader).map(|leader| node_name(agreement, leader)),
+        version: status.map(|s| s.version.clone()),
+        uptime_ms: status.map(|s| s.uptime_ms),
+        applied: status.map(|s| s.state.applied),
+        serves: serving.map(|e| e.name.to_string()).collect(),
+        waiting: status.and_then(|s| s.waiting.clone()),
+        unwell: status.into_iter().flat_map(|s| &s.own.unwell).map(|u| u.as_str().into()).collect(),
+        gate: status.map(|s| s.own.gate.rung.clone()).filter(|rung| !rung.is_empty()),
+        shortfalls: status.map(|s| s.own.gate.shortfalls.clone()).unwrap_or_default(),
+        addresses: member.into_iter().flat_map(|m| &m.addresses).map(ToString::to_string).collect(),
+        key: member.map(|m| m.key.to_string()),
+    }
+}
+
+/// What most of the others make of a node, and for how long at least one of them has.
+fn liveness(agreement: &Agreement<'_>, id: NodeId) -> Option<(Liveness, u64)> {
+    let others = agreement.answers.keys().filter_map(|other| agreement.status_of(*other));
+    let views: Vec<(Liveness, u64)> = others
+        .flat_map(|status| &status.peers)
+        .filter(|peer| peer.node == id)
+        .map(|peer| (peer.liveness, peer.since_ms))
+        .collect();
+    let votes = |liveness: Liveness| views.iter().filter(|(seen, _)| *seen == liveness).count();
+    let common = [Liveness::Up, Liveness::Cut, Liveness::Lost].into_iter().max_by_key(|seen| votes(*seen))?;
+    views.into_iter().filter(|(seen, _)| *seen == common).max_by_key(|(_, since)| *since)
+}
+
+const fn word(liveness: Liveness) -> &'static str {
+    match liveness {
+        Liveness::Up => "up",
+        Liveness::Cut => "cut",
+        Liveness::Lost => "lost",
+    }
+}
