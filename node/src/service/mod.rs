@@ -14,6 +14,7 @@ mod exec;
 mod http;
 mod keeper;
 mod output;
+mod pidfd;
 mod probe;
 mod process;
 mod runner;
