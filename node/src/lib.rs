@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod consensus;
+pub mod holding;
 pub mod identity;
 pub mod service;
 pub mod storage;

@@ -4,11 +4,11 @@
 
 use super::output::Tail;
 use super::process::Group;
-use stead_proto::health::Probed;
-use stead_proto::limits::TEXT_BYTES_MAX;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use stead_proto::health::Probed;
+use stead_proto::limits::TEXT_BYTES_MAX;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 

@@ -3,9 +3,9 @@
 //! **Invariant.** What the application sends costs at most [`ANSWER_BYTES_MAX`] bytes and no parsing beyond
 //! the first line. Time is bounded by the caller.
 
+use std::io;
 use stead_proto::health::Probed;
 use stead_proto::service::StatusRange;
-use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -15,7 +15,9 @@ const ANSWER_BYTES_MAX: usize = 4_096;
 /// The request for `path`. Both texts come from a checked service: no byte of them can end a line.
 pub(super) fn request(path: &str, host: Option<&str>) -> String {
     let host = host.unwrap_or("localhost");
-    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: stead-check\r\nAccept: */*\r\nConnection: close\r\n\r\n")
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: stead-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    )
 }
 
 /// Sends `request` and judges the status of the answer.

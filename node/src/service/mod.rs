@@ -14,18 +14,19 @@ mod exec;
 mod http;
 mod keeper;
 mod output;
-mod pidfd;
 mod probe;
 mod process;
 mod runner;
+mod sys;
 
+use crate::clock::now;
 use runner::{Order, Runner};
+use std::collections::BTreeMap;
 use stead_proto::health::Verdict;
 use stead_proto::id::Name;
 use stead_proto::limits::SERVICES_MAX;
 use stead_proto::service::{Problem, Service};
 use stead_proto::time::Instant;
-use std::collections::BTreeMap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -170,11 +171,4 @@ fn accept(services: Vec<Service>) -> Result<BTreeMap<Name, Service>, ServiceErro
 
 fn list(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// This node's clock (`CLOCK_BOOTTIME`).
-fn now() -> Instant {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let part = |value: i64| u64::try_from(value).expect("time since boot is not negative");
-    Instant::from_ns(part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec))
 }

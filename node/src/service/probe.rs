@@ -6,11 +6,11 @@
 
 use super::{exec, http};
 use rustix::io::Errno;
-use stead_proto::health::Probed;
-use stead_proto::service::{Check, Service};
 use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+use stead_proto::health::Probed;
+use stead_proto::service::{Check, Service};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 

@@ -4,7 +4,7 @@
 //! belong to anybody else; afterwards signalling does nothing. Nothing is killed by dropping; whoever wants
 //! that says so.
 
-use super::pidfd;
+use super::sys;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -36,7 +36,7 @@ impl Group {
         command.args(words).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
         let child = command.spawn()?;
         let leader = leader(&child).expect("a child that was just started and not awaited has an id");
-        match pidfd::watch(leader) {
+        match sys::watch(leader) {
             Ok(exit) => Ok((Self { child, exit }, output)),
             Err(error) => {
                 signal(&child, Signal::KILL);

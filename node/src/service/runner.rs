@@ -2,12 +2,13 @@
 
 use super::keeper::Keeper;
 use super::probe::{Outcome, probe};
-use super::{Children, ServiceEvent, now};
+use super::{Children, ServiceEvent};
+use crate::clock::now;
+use std::pin::pin;
+use std::time::Duration;
 use stead_proto::health::{Advice, Health, Probed, Verdict};
 use stead_proto::limits::CHECK_EVERY_MS_MIN;
 use stead_proto::service::Service;
-use std::pin::pin;
-use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
