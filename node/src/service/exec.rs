@@ -12,14 +12,12 @@ use stead_proto::limits::TEXT_BYTES_MAX;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-/// Kills the group when the probe is cancelled by its time limit.
-struct Killed(Option<Group>);
+/// Kills the group when the probe is over, also when its time limit cancels it.
+struct Killed(Group);
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        if let Some(group) = &self.0 {
-            group.kill();
-        }
+        self.0.kill();
     }
 }
 
@@ -33,12 +31,10 @@ pub(super) async fn run(command: &[String]) -> io::Result<Probed> {
         }
         Err(error) => return Err(error),
     };
-    let mut killed = Killed(Some(group));
-    let Some(running) = &killed.0 else { return Err(io::ErrorKind::Other.into()) };
-    let tail = read_until_ended(running, &mut output).await;
-    let Some(group) = killed.0.take() else { return Err(io::ErrorKind::Other.into()) };
-    group.kill();
-    Ok(judge(group.reap().await?, &tail))
+    let mut killed = Killed(group);
+    let tail = read_until_ended(&killed.0, &mut output).await;
+    killed.0.kill();
+    Ok(judge(killed.0.reap().await?, &tail))
 }
 
 async fn read_until_ended(group: &Group, output: &mut pipe::Receiver) -> Tail {

@@ -93,7 +93,7 @@ impl Kept {
     }
 
     async fn reap(&mut self) {
-        let Some(group) = self.group.take() else { return };
+        let Some(mut group) = self.group.take() else { return };
         match group.reap().await {
             Ok(status) if status.success() => tracing::debug!(service = %self.service, "command ended"),
             Ok(status) => tracing::warn!(service = %self.service, %status, "command failed"),

@@ -17,7 +17,9 @@ mod output;
 mod probe;
 mod process;
 mod runner;
+mod sys;
 
+use crate::clock::now;
 use runner::{Order, Runner};
 use std::collections::BTreeMap;
 use stead_proto::health::Verdict;
@@ -169,11 +171,4 @@ fn accept(services: Vec<Service>) -> Result<BTreeMap<Name, Service>, ServiceErro
 
 fn list(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-/// This node's clock (`CLOCK_BOOTTIME`).
-fn now() -> Instant {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let part = |value: i64| u64::try_from(value).expect("time since boot is not negative");
-    Instant::from_ns(part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec))
 }

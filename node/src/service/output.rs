@@ -30,7 +30,7 @@ impl Tail {
         let text = printable(&bytes);
         let text = text.trim();
         let start = text.ceil_char_boundary(text.len().saturating_sub(bytes_max));
-        text.get(start..).unwrap_or_default().to_owned()
+        text.get(start..).unwrap_or_default().trim_start().to_owned()
     }
 }
 

@@ -1,14 +1,15 @@
 //! A command in its own process group, with one pipe for all it says.
 //!
 //! **Invariant.** A group is signalled only while its leader is not yet reaped, so that its number cannot
-//! belong to anybody else. Nothing is killed by dropping; whoever wants that says so.
+//! belong to anybody else; afterwards signalling does nothing. Nothing is killed by dropping; whoever wants
+//! that says so.
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use super::sys;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
@@ -21,7 +22,6 @@ pub(super) const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Group {
     child: Child,
-    leader: Pid,
     exit: AsyncFd<OwnedFd>,
 }
 
@@ -35,15 +35,11 @@ impl Group {
         let mut command = Command::new(program);
         command.args(words).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
         let child = command.spawn()?;
-        let leader = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        let leader = leader.expect("a child that was just started and not awaited has an id");
-        let exit = pidfd_open(leader, PidfdFlags::NONBLOCK)
-            .map_err(io::Error::from)
-            .and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE));
-        match exit {
-            Ok(exit) => Ok((Self { child, leader, exit }, output)),
+        let leader = leader(&child).expect("a child that was just started and not awaited has an id");
+        match sys::watch(leader) {
+            Ok(exit) => Ok((Self { child, exit }, output)),
             Err(error) => {
-                signal(leader, Signal::KILL);
+                signal(&child, Signal::KILL);
                 Err(error)
             }
         }
@@ -57,24 +53,31 @@ impl Group {
 
     /// Kills what is left of the group, at once.
     pub(super) fn kill(&self) {
-        signal(self.leader, Signal::KILL);
+        signal(&self.child, Signal::KILL);
     }
 
-    /// Takes the status of a command that ended. From here on the group must not be signalled.
-    pub(super) async fn reap(mut self) -> io::Result<ExitStatus> {
+    /// Takes the status of a command that ended. From here on the group is not signalled any more.
+    pub(super) async fn reap(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
     /// Asks the group to end, kills what is left after [`GRACE`].
-    pub(super) async fn stop(self) {
-        signal(self.leader, Signal::TERM);
+    pub(super) async fn stop(mut self) {
+        signal(&self.child, Signal::TERM);
         let _ = timeout(GRACE, self.ended()).await;
         self.kill();
         let _ = timeout(GRACE, self.reap()).await;
     }
 }
 
-fn signal(leader: Pid, signal: Signal) {
-    // ESRCH: all of them have ended already, which is what was wanted.
-    let _ = kill_process_group(leader, signal);
+/// The number of the process and of its group, until it is reaped.
+fn leader(child: &Child) -> Option<Pid> {
+    Pid::from_raw(child.id()?.try_into().ok()?)
+}
+
+fn signal(child: &Child, signal: Signal) {
+    if let Some(leader) = leader(child) {
+        // ESRCH: all of them have ended already, which is what was wanted.
+        let _ = kill_process_group(leader, signal);
+    }
 }

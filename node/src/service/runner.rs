@@ -2,7 +2,8 @@
 
 use super::keeper::Keeper;
 use super::probe::{Outcome, probe};
-use super::{Children, ServiceEvent, now};
+use super::{Children, ServiceEvent};
+use crate::clock::now;
 use std::pin::pin;
 use std::time::Duration;
 use stead_proto::health::{Advice, Health, Probed, Verdict};
