@@ -61,6 +61,23 @@ Examples:
   stead agent --config /etc/stead/agent.toml --create   # the very first start of this node
   stead agent --config /etc/stead/agent.toml --check    # only read the file, and say what is wrong")]
     Agent(AgentArgs),
+    /// Play a mesh on this machine: servers die, and a visitor notices almost nothing
+    #[command(after_long_help = "\
+Nothing but a Linux kernel is needed: the servers are network namespaces of this machine, their addresses
+exist only in there, and nothing is left behind. Without root it runs in a user namespace.
+
+Examples:
+  stead demo                  # act by act, as you press Enter
+  stead demo --auto --json    # without waiting; the outages as JSON, exit code 0 if none was too long")]
+    Demo(DemoArgs),
+    /// The small web site that a node of the demo serves
+    #[command(hide = true)]
+    SampleSite {
+        /// Who serves
+        name: String,
+        /// While this file exists, the site accepts and never answers
+        hang_while: PathBuf,
+    },
     /// Make the keys and the configuration of a new mesh
     #[command(after_long_help = "\
 Examples:
@@ -156,10 +173,13 @@ Examples:
   stead apply site.toml --base 7    # refuse if somebody has applied anything after version 7")]
     Apply(ApplyArgs),
     /// Show the site and its earlier versions, or take one of them up again
-    #[command(subcommand, after_long_help = "\
+    #[command(
+        subcommand,
+        after_long_help = "\
 Examples:
   stead site show > site.toml
-  stead site history")]
+  stead site history"
+    )]
     Site(SiteCommand),
     /// Show the mesh live
     #[command(after_long_help = "\
@@ -172,19 +192,25 @@ Examples:
         interval: Duration,
     },
     /// Print the completions of a shell
-    #[command(hide = true, after_long_help = "\
+    #[command(
+        hide = true,
+        after_long_help = "\
 Examples:
   stead completions bash > /etc/bash_completion.d/stead
-  stead completions fish > ~/.config/fish/completions/stead.fish")]
+  stead completions fish > ~/.config/fish/completions/stead.fish"
+    )]
     Completions {
         /// Which shell
         shell: Shell,
     },
     /// Write the manual pages
-    #[command(hide = true, after_long_help = "\
+    #[command(
+        hide = true,
+        after_long_help = "\
 Examples:
   stead man /usr/local/share/man/man1
-  stead man . && man ./stead.1")]
+  stead man . && man ./stead.1"
+    )]
     Man {
         /// Where to
         directory: PathBuf,
@@ -240,7 +266,9 @@ impl InitArgs {
             let nodes: &Vec<(Name, String)> = nodes;
             nodes.iter().map(move |(name, address)| (name, role, address.as_str()))
         };
-        of(&self.nodes, Role::Voter).chain(of(&self.witnesses, Role::Witness)).chain(of(&self.learners, Role::Learner))
+        of(&self.nodes, Role::Voter)
+            .chain(of(&self.witnesses, Role::Witness))
+            .chain(of(&self.learners, Role::Learner))
     }
 }
 
@@ -296,7 +324,11 @@ fn new_node(text: &str) -> Result<(Name, String), String> {
     let name = name.parse::<Name>().map_err(|error| error.to_string())?;
     let address = crate::init::with_port(address);
     let fits = crate::agent_file::is_host_and_port(&address);
-    if fits { Ok((name, address)) } else { Err(format!("{address:?} is no address; write for example 10.0.0.1")) }
+    if fits {
+        Ok((name, address))
+    } else {
+        Err(format!("{address:?} is no address; write for example 10.0.0.1"))
+    }
 }
 
 #[cfg(test)]
@@ -330,4 +362,18 @@ mod tests {
         assert_eq!(parsed("a=web1.example.org:99").as_deref(), Ok("web1.example.org:99"));
         assert!(parsed("a=two words").is_err() && parsed("10.0.0.1").is_err());
     }
+}
+
+/// What `stead demo` shows.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How many servers
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=7))]
+    pub nodes: u8,
+    /// Play on without waiting for Enter
+    #[arg(long)]
+    pub auto: bool,
+    /// Keep the mesh running at the end, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
 }
