@@ -165,10 +165,21 @@ fn takes_part(stage: &Stage, i: usize) -> Option<()> {
     (status.waiting.is_none() && status.leader_fresh && ready).then_some(())
 }
 
+/// All of them do.
+pub(super) fn all_take_part(stage: &mut Stage) -> Option<()> {
+    (0..stage.players.len()).try_for_each(|i| takes_part(stage, i))
+}
+
+/// The visitor has been answered for a while.
+pub(super) fn is_answered(visitor: &Visitor) -> Option<()> {
+    let good = visitor.so_far().visits.iter().filter(|visit| outage::is_good(visit)).count();
+    (good >= 50).then_some(())
+}
+
 /// The longest outage that the visitor saw since `begin`; none if every request was answered.
 fn longest_outage(visitor: &Visitor, begin: Instant) -> Option<Span> {
     let visits: Vec<_> =
-        visitor.so_far().visits.into_iter().filter(|v| v.due >= begin.before(Span::from_ms(20))).collect();
+        visitor.so_far().visits.into_iter().filter(|v| v.due >= begin.before(Span::from_ms(300))).collect();
     outage::outages(&visits)
         .iter()
         .map(|gap| gap.length().unwrap_or(Span::from_ms(u64::MAX / 1_000_000)))
