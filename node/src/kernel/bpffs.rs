@@ -1,0 +1,51 @@
+//! The BPF file system: where maps and links are pinned, so that they outlive the process that made them.
+//!
+//! **Invariant.** Nothing is ever removed outside stead's own directory. Mounted if it is missing; never
+//! unmounted, because others may use it by then.
+
+use rustix::mount::{MountFlags, mount};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Where the kernel's documentation, systemd and bpftool expect it.
+const MOUNT_POINT: &str = "/sys/fs/bpf";
+/// `BPF_FS_MAGIC` of `linux/magic.h`.
+const MAGIC: u64 = 0xcafe_4a11;
+
+/// stead's directory on a mounted BPF file system, made if it is missing.
+pub(super) fn directory(instance: &str, ifindex: u32) -> io::Result<PathBuf> {
+    let root = Path::new(MOUNT_POINT);
+    if !is_bpffs(root) {
+        mount("bpf", root, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
+    }
+    let directory = path(instance, ifindex);
+    fs::create_dir_all(&directory)?;
+    Ok(directory)
+}
+
+/// The directory's path, whether it exists or not.
+pub(super) fn path(instance: &str, ifindex: u32) -> PathBuf {
+    Path::new(MOUNT_POINT).join("stead").join(instance).join(ifindex.to_string())
+}
+
+/// The interfaces for which `instance` has pinned something.
+pub(super) fn interfaces(instance: &str) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(Path::new(MOUNT_POINT).join("stead").join(instance)) else {
+        return Vec::new();
+    };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Unlinks a pinned object; that it does not exist is fine.
+pub(super) fn unpin(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(MAGIC))
+}

@@ -1,0 +1,55 @@
+//! System calls and kernel structures that no library of the tree offers safely.
+//!
+//! **Invariant.** The crate's only unsafe code is here, each block with the argument why it is sound.
+#![allow(unsafe_code)]
+
+use rustix::time::{ClockId, clock_gettime};
+use socket2::SockAddr;
+use std::{io, os::fd::OwnedFd};
+use stead_proto::time::Instant;
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// `AF_PACKET` of `linux/socket.h`.
+const AF_PACKET: u16 = 17;
+/// Bytes of `struct sockaddr_ll` (`linux/if_packet.h`).
+const SOCKADDR_LL_BYTES: usize = 20;
+
+/// This node's clock: `CLOCK_BOOTTIME`, which the lease gate in the kernel compares with.
+#[must_use]
+pub fn now() -> Instant {
+    let time = clock_gettime(ClockId::Boottime);
+    let (s, ns) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
+    Instant::from_ns(s.saturating_mul(1_000_000_000).saturating_add(ns))
+}
+
+/// The address of a packet socket (packet(7)): one interface, one ethertype.
+#[must_use]
+pub fn packet_address(ifindex: u32, ethertype: u16) -> SockAddr {
+    let mut raw = [0u8; SOCKADDR_LL_BYTES];
+    let fields =
+        AF_PACKET.to_ne_bytes().into_iter().chain(ethertype.to_be_bytes()).chain(ifindex.to_ne_bytes());
+    for (slot, byte) in raw.iter_mut().zip(fields) {
+        *slot = byte;
+    }
+    // SAFETY: the storage is valid, zeroed, larger than `raw` (128 bytes) and does not overlap it; the
+    // length says how many bytes were written, and they form a complete `sockaddr_ll`.
+    let (_, address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            core::ptr::copy_nonoverlapping(raw.as_ptr(), storage.cast::<u8>(), raw.len());
+            *length = 20;
+            Ok(())
+        })
+    }
+    .expect("the closure cannot fail");
+    address
+}
+
+/// A descriptor whose readability tokio can wait for. It has to be non-blocking; needs a tokio runtime.
+///
+/// # Errors
+/// What the reactor said.
+pub fn await_reads(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open and keeps its number until it is dropped, and `AsyncFd` owns it.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    registered.map_err(|error| error.into_parts().1)
+}
