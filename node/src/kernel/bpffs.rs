@@ -38,6 +38,13 @@ pub(super) fn interfaces(instance: &str) -> Vec<u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// Removes the directories of `instance` as far as they are empty.
+pub(super) fn sweep(instance: &str) {
+    let ours = Path::new(MOUNT_POINT).join("stead");
+    // What is not empty, or not there, is left as it is.
+    let _ = fs::remove_dir(ours.join(instance)).and_then(|()| fs::remove_dir(ours));
+}
+
 /// Unlinks a pinned object; that it does not exist is fine.
 pub(super) fn unpin(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {

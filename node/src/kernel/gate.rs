@@ -127,6 +127,11 @@ pub enum GateError {
     /// The nft helper does not keep up; the address closes by itself at its last expiry.
     #[error("the nft helper is busy; the address closes by itself at its last expiry")]
     Busy,
+    /// Something of the gate could not be removed from the kernel.
+    #[error(
+        "a part of the gate remains ({0}); it keeps its addresses silent until it is removed or the host restarts"
+    )]
+    Remains(String),
     /// The address could not be taken off its interface.
     #[error("cannot close {address} by removing it: {source}")]
     Remove {
@@ -272,14 +277,15 @@ impl Gate {
     /// after all endpoint addresses are off the machine.
     ///
     /// # Errors
-    /// A sentence on what could not be removed.
+    /// [`GateError::Remains`] says what could not be removed.
     pub fn uninstall(instance: &str) -> Result<(), GateError> {
         check_instance(instance)?;
         for ifindex in bpffs::interfaces(instance) {
             let name = Rtnl::open().and_then(|mut rtnl| rtnl.link(ifindex)).map(|link| link.name).ok();
-            BpfGate::remove(instance, ifindex, name.as_deref()).map_err(GateError::Nft)?;
+            BpfGate::remove(instance, ifindex, name.as_deref()).map_err(GateError::Remains)?;
         }
-        NftGate::remove_all(instance).map_err(GateError::Nft)
+        bpffs::sweep(instance);
+        NftGate::remove_all(instance).map_err(GateError::Remains)
     }
 }
 

@@ -28,9 +28,20 @@ const QUEUE_MAX: usize = 256;
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// Priority of the hooks: before everybody else's.
 const PRIORITY: i32 = -500;
-const ARP_REQUEST: &str = "arp operation request ";
-const ADVERTISEMENT: &str = "icmpv6 type nd-neighbor-advert ";
-const SOLICITATION: &str = "icmpv6 type nd-neighbor-solicit ";
+/// Per rule: the sets it looks into, what it applies to, the field that is looked up.
+type Field = (&'static str, &'static str, &'static str);
+const EGRESS: [Field; 4] = [
+    ("4", "meta protocol arp", "arp saddr ip"),
+    ("4", "meta protocol ip", "ip saddr"),
+    ("6", "meta protocol ip6", "@nh,64,128"),
+    ("6", "icmpv6 type nd-neighbor-advert", "@th,64,128"),
+];
+const INGRESS: [Field; 4] = [
+    ("4", "arp operation request", "arp daddr ip"),
+    ("4", "meta protocol ip", "ip daddr"),
+    ("6", "meta protocol ip6", "@nh,192,128"),
+    ("6", "icmpv6 type nd-neighbor-solicit", "@th,64,128"),
+];
 
 #[derive(Debug)]
 pub(super) struct NftGate {
@@ -101,8 +112,9 @@ impl NftGate {
         if !self.watched.contains(&address) {
             return Ok(());
         }
-        let (table, set, close) = (&self.table, family(address), close_script(&self.table, address));
-        self.run_in_order(address, format!("{close}delete element {table} gated{set} {{ {address} }}\n"))?;
+        let (table, set, element) = (&self.table, family(address), element(address));
+        let close = close_script(table, address);
+        self.run_in_order(address, format!("{close}delete element {table} gated{set} {{ {element} }}\n"))?;
         self.watched.remove(&address);
         Ok(())
     }
@@ -189,46 +201,46 @@ fn open_until(table: &str, address: IpAddr, until: Instant) -> Result<(), String
 }
 
 fn open_script(table: &str, address: IpAddr, left: Span) -> String {
-    let (close, set, ms) = (close_script(table, address), family(address), left.as_ms());
+    let (close, set, element) = (close_script(table, address), family(address), element(address));
+    let ms = left.as_ms();
     // A timeout of zero would mean for ever.
     if ms == 0 {
         close
     } else {
-        format!("{close}add element {table} live{set} {{ {address} timeout {ms}ms }}\n")
+        format!("{close}add element {table} live{set} {{ {element} timeout {ms}ms }}\n")
     }
 }
 
 /// Deletes the live element whether it exists or not: adding an existing one changes nothing.
 fn close_script(table: &str, address: IpAddr) -> String {
-    let set = family(address);
-    format!(
-        "add element {table} live{set} {{ {address} timeout 1s }}\ndelete element {table} live{set} {{ {address} }}\n"
-    )
+    let (set, element) = (family(address), element(address));
+    let live = format!("element {table} live{set} {{ {element}");
+    format!("add {live} timeout 1s }}\ndelete {live} }}\n")
 }
 
 fn add_gated(table: &str, address: IpAddr) -> String {
-    format!("add element {table} gated{} {{ {address} }}\n", family(address))
+    format!("add element {table} gated{} {{ {} }}\n", family(address), element(address))
 }
 
 /// The same rules as `bpf/gate.bpf.c`, except that VLAN tags are not looked into and an announcement by
 /// ARP request is dropped like any other request (ours are sent as replies, too).
+///
+/// IPv6 addresses are compared as raw bits of the network header (`nh`), because nft before 1.0.8 has no
+/// word for the target of a neighbour message (`th`) and a set has one type.
 fn ruleset(table: &str, uplink: &str) -> String {
     let mut text = format!("add table {table}\n");
-    for (set, kind) in [("4", "ipv4_addr"), ("6", "ipv6_addr")] {
-        let _ = writeln!(text, "add set {table} gated{set} {{ type {kind}; }}");
-        let _ = writeln!(text, "add set {table} live{set} {{ type {kind}; flags timeout; }}");
+    for (set, kind) in [("4", "type ipv4_addr"), ("6", "typeof @nh,64,128")] {
+        let _ = writeln!(text, "add set {table} gated{set} {{ {kind}; }}");
+        let _ = writeln!(text, "add set {table} live{set} {{ {kind}; flags timeout; }}");
     }
-    let egress = [("", "arp saddr ip"), ("", "ip saddr"), ("", "ip6 saddr"), (ADVERTISEMENT, "icmpv6 taddr")];
-    let ingress =
-        [(ARP_REQUEST, "arp daddr ip"), ("", "ip daddr"), ("", "ip6 daddr"), (SOLICITATION, "icmpv6 taddr")];
-    for (hook, fields) in [("egress", egress), ("ingress", ingress)] {
+    for (hook, fields) in [("egress", EGRESS), ("ingress", INGRESS)] {
         let place = format!("hook {hook} device \"{uplink}\" priority {PRIORITY}");
         let _ = writeln!(text, "add chain {table} {hook} {{ type filter {place}; policy accept; }}");
         let _ = writeln!(text, "flush chain {table} {hook}");
-        for ((guard, field), set) in fields.into_iter().zip(["4", "4", "6", "6"]) {
+        for (set, guard, field) in fields {
             let _ = writeln!(
                 text,
-                "add rule {table} {hook} {guard}{field} @gated{set} {field} != @live{set} drop"
+                "add rule {table} {hook} {guard} {field} @gated{set} {field} != @live{set} drop"
             );
         }
     }
@@ -237,6 +249,14 @@ fn ruleset(table: &str, uplink: &str) -> String {
 
 fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "4" } else { "6" }
+}
+
+/// An address as an element of its set.
+fn element(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("{:#034x}", u128::from(address)),
+    }
 }
 
 fn table(instance: &str, ifindex: u32) -> String {
@@ -284,11 +304,16 @@ mod tests {
     #[test]
     fn each_rule_tests_the_same_field_against_both_sets() {
         let rules = ruleset("netdev t", "eth0");
-        assert!(rules.contains("egress arp saddr ip @gated4 arp saddr ip != @live4 drop"), "{rules}");
-        assert!(rules.contains("request arp daddr ip @gated4 arp daddr ip != @live4 drop"), "{rules}");
+        assert!(rules.contains("arp saddr ip @gated4 arp saddr ip != @live4 drop"), "{rules}");
         assert!(
-            rules.contains("nd-neighbor-solicit icmpv6 taddr @gated6 icmpv6 taddr != @live6 drop"),
+            rules.contains("nd-neighbor-solicit @th,64,128 @gated6 @th,64,128 != @live6 drop"),
             "{rules}"
         );
+    }
+
+    #[test]
+    fn an_ipv6_element_is_written_as_all_its_bits() {
+        let element = element("fd77::100".parse().unwrap());
+        assert_eq!(element, "0xfd770000000000000000000000000100");
     }
 }

@@ -36,6 +36,10 @@ pub const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x100);
 pub const HERE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub const UDP_PORT: u16 = 7000;
+const MARK_PORT: u16 = 7001;
+/// How long a frame may take longer through the kernel than one that was sent after it.
+const STRAY: Duration = Duration::from_millis(50);
+const MARK_WAIT: Duration = Duration::from_secs(10);
 
 /// The wire and the two hosts on it.
 pub struct Bench {
@@ -92,6 +96,10 @@ impl Bench {
                 ip(command);
             }
         });
+        // Resolving the peer would need frames that the gate may be holding back.
+        for address in [IpAddr::V4(PEER4), IpAddr::V6(PEER6)] {
+            ip(&format!("neigh replace {address} lladdr {} dev uplink nud permanent", mac(PEER_MAC)));
+        }
         wait_for("the cable", || Rtnl::open().unwrap().link(bench.uplink.ifindex).unwrap().running);
         bench
     }
@@ -122,7 +130,7 @@ impl Bench {
 /// A packet socket; `ethertype` 3 hears everything.
 pub fn packet_socket(link: &Link, ethertype: u16) -> Socket {
     let socket = Socket::new(Domain::PACKET, Type::RAW, None::<Protocol>).unwrap();
-    socket.set_recv_buffer_size(16 << 20).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 256 << 20).unwrap();
     socket.bind(&packet_address(link.ifindex, ethertype)).unwrap();
     socket
 }
@@ -214,15 +222,33 @@ pub struct Datagram {
 }
 
 impl Tap {
-    /// All datagrams of a [`Sender`] until none came for `quiet`.
-    pub fn datagrams(&self, quiet: Duration) -> Vec<Datagram> {
+    /// All datagrams of a [`Sender`] until [`Bench::mark_end`], and what strayed in shortly after it. That the
+    /// mark is heard proves that the tap had room for everything before it.
+    pub fn datagrams(&self) -> Vec<Datagram> {
         let mut all = Vec::new();
-        while let Some((read, frame)) = self.find(quiet, |frame| datagram(frame).is_some()) {
-            let (number, sent) = datagram(&frame).unwrap();
-            all.push(Datagram { number, sent, read });
+        let mut marked = false;
+        let wanted = |frame: &[u8]| datagram(frame).is_some() || is_mark(frame);
+        while let Some((read, frame)) = self.find(if marked { STRAY } else { MARK_WAIT }, wanted) {
+            marked |= is_mark(&frame);
+            all.extend(datagram(&frame).map(|(number, sent)| Datagram { number, sent, read }));
         }
+        assert!(marked, "the tap overflowed, so nothing it heard proves anything");
         all
     }
+}
+
+impl Bench {
+    /// Ends what [`Tap::datagrams`] listens to: a datagram from an address that nobody gates.
+    pub fn mark_end(&self) {
+        let socket = std::net::UdpSocket::bind((HERE4, 0)).unwrap();
+        socket.send_to(b"end", (PEER4, MARK_PORT)).unwrap();
+    }
+}
+
+fn is_mark(frame: &[u8]) -> bool {
+    let to =
+        frame.get(36..38).filter(|_| frame.get(12..14) == Some(&[0x08, 0x00]) && frame.get(23) == Some(&17));
+    to == Some(&MARK_PORT.to_be_bytes())
 }
 
 /// A sender's number and time, if this is one of its frames.
