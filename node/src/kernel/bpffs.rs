@@ -1,7 +1,8 @@
 //! The BPF file system: where maps and links are pinned, so that they outlive the process that made them.
 //!
-//! **Invariant.** Nothing is ever removed outside stead's own directory. Mounted if it is missing; never
-//! unmounted, because others may use it by then.
+//! **Invariant.** What is pinned here stays when the agent dies. So the file system is mounted (if nobody has
+//! done it, systemd does) only where the mount outlives the agent, too, and never unmounted. Nothing is ever
+//! removed outside stead's own directory.
 
 use rustix::mount::{MountFlags, mount};
 use std::{
@@ -18,6 +19,12 @@ const MAGIC: u64 = 0xcafe_4a11;
 pub(super) fn directory(instance: &str, ifindex: u32) -> io::Result<PathBuf> {
     let root = Path::new(MOUNT_POINT);
     if !is_bpffs(root) {
+        if mounts_are_private()? {
+            return Err(io::Error::other(
+                "it is not mounted, and mounted by this unit in its private mount namespace it would vanish \
+                 with the agent; mount it for the whole host: mount -t bpf bpf /sys/fs/bpf",
+            ));
+        }
         mount("bpf", root, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
     }
     let directory = path(instance, ifindex);
@@ -51,6 +58,16 @@ pub(super) fn unpin(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether what this thread mounts is seen by nobody else: not by init, or where init does not show it, not by
+/// the process that started us.
+fn mounts_are_private() -> io::Result<bool> {
+    let ours = fs::read_link("/proc/thread-self/ns/mnt")?;
+    let parent = std::os::unix::process::parent_id();
+    let theirs =
+        fs::read_link("/proc/1/ns/mnt").or_else(|_| fs::read_link(format!("/proc/{parent}/ns/mnt")))?;
+    Ok(ours != theirs)
 }
 
 fn is_bpffs(path: &Path) -> bool {

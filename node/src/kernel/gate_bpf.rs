@@ -72,11 +72,11 @@ impl BpfGate {
                 .map_err(|why| format!("the program cannot be attached to {} ({why})", uplink.name))?;
         }
         // Only now, with the new attachment in place, may the other kind go.
-        let retired = match rung {
+        match rung {
             Rung::Tcx => detach_clsact(&uplink.name),
-            Rung::Clsact | Rung::Nft | Rung::Lifetime => unpin_links(&directory),
-        };
-        retired.map_err(|error| format!("an earlier attachment cannot be removed ({error})"))?;
+            Rung::Clsact | Rung::Nft | Rung::Lifetime => unpin_links(&directory)
+                .map_err(|error| format!("an earlier tcx attachment cannot be removed ({error})"))?,
+        }
         Ok(gate)
     }
 
@@ -134,16 +134,18 @@ impl BpfGate {
 
     /// Takes attachments and maps of `instance` on one interface out of the kernel.
     pub(super) fn remove(instance: &str, ifindex: u32, uplink: Option<&str>) -> Result<(), String> {
+        if let Some(uplink) = uplink {
+            detach_clsact(uplink);
+        }
         let directory = bpffs::path(instance, ifindex);
         if !directory.exists() {
             return Ok(());
         }
-        let detached = uplink.map_or(Ok(()), detach_clsact);
-        let unpinned = unpin_links(&directory)
+        unpin_links(&directory)
             .and_then(|()| bpffs::unpin(&map_path(&directory, SLOTS)))
             .and_then(|()| bpffs::unpin(&map_path(&directory, EXPIRIES)))
-            .and_then(|()| std::fs::remove_dir(&directory));
-        detached.and(unpinned).map_err(|error| format!("removing {}: {error}", directory.display()))
+            .and_then(|()| std::fs::remove_dir(&directory))
+            .map_err(|error| format!("removing {}: {error}", directory.display()))
     }
 
     fn free_slot(&self) -> Option<u32> {
@@ -217,15 +219,13 @@ fn attach_clsact(program: &mut SchedClassifier, uplink: &str, side: TcAttachType
     Ok(())
 }
 
-fn detach_clsact(uplink: &str) -> io::Result<()> {
+/// Removes our filters, if there are any; aya does not tell "none" from "refused".
+fn detach_clsact(uplink: &str) {
     for (side, name) in SIDES {
-        match tc::qdisc_detach_program(uplink, side, name) {
-            Ok(()) => {}
-            // No filter of ours, or no clsact at all.
-            Err(error) => tracing::debug!(uplink, %error, "no clsact gate to detach"),
+        if let Err(error) = tc::qdisc_detach_program(uplink, side, name) {
+            tracing::debug!(uplink, %error, "no clsact gate detached");
         }
     }
-    Ok(())
 }
 
 fn unpin_links(directory: &Path) -> io::Result<()> {

@@ -185,7 +185,7 @@ mod tests {
         schedule.obey(Order::Start(VIP), at(0));
         assert_eq!(schedule.take_due(at(0)), [VIP]);
         assert_eq!(schedule.take_due(at(1_500)), [VIP]);
-        assert_eq!(schedule.take_due(at(1_501)), []);
+        assert!(schedule.take_due(at(1_501)).is_empty());
         assert_eq!(schedule.next(), Some(at(2_000)));
     }
 
@@ -205,6 +205,6 @@ mod tests {
         schedule.obey(Order::Start(VIP), at(0));
         schedule.obey(Order::Stop(VIP), at(0));
         schedule.obey(Order::Again, at(0));
-        assert_eq!(schedule.take_due(at(1)), []);
+        assert!(schedule.take_due(at(1)).is_empty());
     }
 }

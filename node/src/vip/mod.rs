@@ -29,10 +29,7 @@ use netlink_packet_route::{
     },
 };
 use rtnl::{Rtnl, RtnlError, family};
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 use stead_proto::time::{Instant, Span};
 
 /// The `IFA_PROTO` of our addresses: who put them there (Linux 5.18; shown by `ip -d address`).
@@ -210,22 +207,6 @@ fn is_ours(message: &AddressMessage) -> bool {
     message.attributes.contains(&AddressAttribute::Protocol(AddressProtocol::Other(ORIGIN)))
 }
 
-/// Whether an address can be an endpoint at all.
-#[must_use]
-pub const fn is_claimable(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            !(v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast())
-        }
-        IpAddr::V6(v6) => {
-            !(v6.is_unspecified()
-                || v6.is_loopback()
-                || v6.is_multicast()
-                || matches!(v6.to_ipv4_mapped(), Some(Ipv4Addr { .. })))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,22 +220,5 @@ mod tests {
         assert_eq!(lifetime_s(now, in_ms(990)), 2);
         assert_eq!(lifetime_s(now, in_ms(2_500)), 3);
         assert_eq!(lifetime_s(now, Instant::NEVER), u32::MAX - 1);
-    }
-
-    #[test]
-    fn addresses_that_mean_something_else_are_not_claimable() {
-        for bad in [
-            "0.0.0.0",
-            "127.0.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "ff02::1",
-            "::ffff:192.0.2.1",
-        ] {
-            assert!(!is_claimable(bad.parse().unwrap()), "{bad}");
-        }
-        assert!(is_claimable("192.0.2.1".parse().unwrap()) && is_claimable("2001:db8::1".parse().unwrap()));
     }
 }
