@@ -13,7 +13,7 @@ use super::{
 use crate::vip::rtnl::Link;
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData},
+    maps::{Array, HashMap, Map, MapData},
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
@@ -141,6 +141,10 @@ impl BpfGate {
         if !directory.exists() {
             return Ok(());
         }
+        // The kernel lets go of an unpinned link a little later; until then it shall find nothing to gate.
+        if let Err(why) = empty(&map_path(&directory, SLOTS)) {
+            tracing::debug!(why, "no addresses to take out of the gate");
+        }
         unpin_links(&directory)
             .and_then(|()| bpffs::unpin(&map_path(&directory, SLOTS)))
             .and_then(|()| bpffs::unpin(&map_path(&directory, EXPIRIES)))
@@ -230,6 +234,13 @@ fn detach_clsact(uplink: &str) {
 
 fn unpin_links(directory: &Path) -> io::Result<()> {
     SIDES.iter().try_for_each(|(_, name)| bpffs::unpin(&directory.join(name)))
+}
+
+fn empty(slots: &Path) -> Result<(), String> {
+    let map = MapData::from_pin(slots).and_then(Map::from_map_data).map_err(|error| chain(&error))?;
+    let mut slots: HashMap<_, Key, u32> = map.try_into().map_err(|error| chain(&error))?;
+    let keys: Vec<Key> = slots.keys().flatten().collect();
+    keys.iter().try_for_each(|key| slots.remove(key)).map_err(|error| chain(&error))
 }
 
 fn map_path(directory: &Path, map: &str) -> PathBuf {
