@@ -38,12 +38,15 @@ impl Rung {
     pub const ALL: [Self; 4] = [Self::Tcx, Self::Clsact, Self::Nft, Self::Lifetime];
 
     /// How long after its expiry an address may still be heard. A lease has to allow for it.
+    ///
+    /// A bound at every rung but the last: there it is what one usually sees (rounding up to a second, and a
+    /// check each second), but the kernel expires addresses from a *deferrable* work item
+    /// (`net/ipv4/devinet.c`), which an idle processor may put off for seconds more.
     #[must_use]
     pub const fn slack_ms(self) -> u64 {
         match self {
             Self::Tcx | Self::Clsact => 1,
             Self::Nft => 100,
-            // Rounded up to a second, and the kernel looks once a second, within a quarter of one.
             Self::Lifetime => 2_400,
         }
     }
@@ -60,7 +63,8 @@ impl Rung {
                  renewal may overrun, and VLAN-tagged frames are not seen"
             }
             Self::Lifetime => {
-                "a takeover waits 2.4 s longer, and even that is no promise of the kernel under load, and established connections are not cut at once"
+                "a takeover waits 2.4 s longer, and the kernel does not promise even that: when an agent dies or \
+                 is stopped, two nodes may answer for a moment; install nftables on Linux 5.16 or later"
             }
         }
     }
