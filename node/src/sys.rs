@@ -3,13 +3,24 @@
 //! **Invariant.** The crate's only unsafe code is here, each block with the argument why it is sound.
 #![allow(unsafe_code)]
 
+use rustix::time::{ClockId, clock_gettime};
 use socket2::SockAddr;
-use std::io;
+use std::{io, os::fd::OwnedFd};
+use stead_proto::time::Instant;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// `AF_PACKET` of `linux/socket.h`.
 const AF_PACKET: u16 = 17;
 /// Bytes of `struct sockaddr_ll` (`linux/if_packet.h`).
 const SOCKADDR_LL_BYTES: usize = 20;
+
+/// This node's clock: `CLOCK_BOOTTIME`, which the lease gate in the kernel compares with.
+#[must_use]
+pub fn now() -> Instant {
+    let time = clock_gettime(ClockId::Boottime);
+    let (s, ns) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
+    Instant::from_ns(s.saturating_mul(1_000_000_000).saturating_add(ns))
+}
 
 /// The address of a packet socket (packet(7)): one interface, one ethertype.
 #[must_use]
@@ -33,12 +44,10 @@ pub fn packet_address(ifindex: u32, ethertype: u16) -> SockAddr {
     address
 }
 
-/// Gives the calling thread real-time priority (`SCHED_FIFO`, 1 to 99). Threads and processes that it
-/// starts have none (`SCHED_RESET_ON_FORK`).
+/// Puts the calling thread before every ordinary one (`SCHED_FIFO`, sched(7)); threads it starts are ordinary.
 ///
 /// # Errors
-/// `EPERM` without `CAP_SYS_NICE` (or `RLIMIT_RTPRIO`); `EINVAL` for another priority. The thread then runs
-/// on as before.
+/// `EPERM` without `CAP_SYS_NICE`, `EINVAL` outside of 1 to 99.
 pub fn become_realtime(priority: u8) -> io::Result<()> {
     // The kernel's `struct sched_param` is this one field.
     let parameters = libc::c_int::from(priority);
@@ -50,22 +59,12 @@ pub fn become_realtime(priority: u8) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_packet_address_has_the_kernels_layout() {
-        let address = packet_address(0x0102_0304, 0x0806);
-        assert_eq!((address.len(), address.family()), (20, AF_PACKET));
-        // SAFETY: as long as the address is, and bytes have no alignment.
-        let raw = unsafe { core::slice::from_raw_parts(address.as_ptr().cast::<u8>(), 20) };
-        assert_eq!(raw[2..4], [0x08, 0x06], "the ethertype is in network order");
-        assert_eq!(raw[4..8], 0x0102_0304_u32.to_ne_bytes());
-    }
-
-    #[test]
-    fn an_impossible_priority_is_refused_and_changes_nothing() {
-        assert_eq!(become_realtime(100).unwrap_err().raw_os_error(), Some(libc::EINVAL));
-    }
+/// A descriptor whose readability tokio can wait for. It has to be non-blocking; needs a tokio runtime.
+///
+/// # Errors
+/// What the reactor said.
+pub fn await_reads(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open and keeps its number until it is dropped, and `AsyncFd` owns it.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    registered.map_err(|error| error.into_parts().1)
 }

@@ -22,7 +22,9 @@ use stead_proto::time::{Instant, Span};
 use tokio::sync::mpsc;
 
 use crate::clock;
-use crate::vip::{Vip, announce};
+use crate::vip::Vip;
+use crate::vip::announce::Announcer;
+use crate::vip::rtnl::Link;
 
 /// Orders that may wait: a few for each endpoint.
 const ORDERS_MAX: usize = 64;
@@ -52,16 +54,16 @@ pub(super) enum Drive {
         /// What was served.
         serving: Box<Serving>,
     },
-    /// Connectivity came back, or the neighbours may have forgotten: announce everything.
+    /// Connectivity came back, so the neighbours may have forgotten: announce everything.
     Announce,
-    /// Give everything up and end.
-    End,
+    /// Somebody changed addresses: look whether ours are still there.
+    Look,
 }
 
 type Leases = Arc<Mutex<BTreeMap<Name, Arc<AtomicU64>>>>;
 
 /// The driver's thread, as the owner sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct DriverHandle {
     orders: SyncSender<Drive>,
     leases: Leases,
@@ -89,9 +91,12 @@ impl DriverHandle {
 /// The driver itself.
 struct Drivers {
     uplink: Option<u32>,
+    announcer: Option<Announcer>,
     vip: Option<Vip>,
     margin: Span,
     served: BTreeMap<Name, Served>,
+    /// Somebody may have taken an address away.
+    looks: bool,
     leases: Leases,
     events: mpsc::Sender<Event>,
 }
@@ -105,7 +110,7 @@ struct Served {
 
 /// Starts the thread. Without an uplink, only endpoints of the `exec` driver can be moved.
 pub(super) fn start(
-    uplink: Option<u32>,
+    uplink: Option<&Link>,
     vip: Option<Vip>,
     coarse_gate: bool,
     events: mpsc::Sender<Event>,
@@ -114,7 +119,11 @@ pub(super) fn start(
     let leases = Leases::default();
     // Where the address' own lifetime is the gate, it must not outlive the lease.
     let margin = if coarse_gate { Span::ZERO } else { ADDRESS_MARGIN };
-    let drivers = Drivers { uplink, vip, margin, served: BTreeMap::new(), leases: leases.clone(), events };
+    let announcer = uplink.and_then(|link| {
+        Announcer::open(link).inspect_err(|error| tracing::error!(%error, "cannot announce addresses")).ok()
+    });
+    let uplink = uplink.map(|link| link.ifindex);
+    let drivers = Drivers { uplink, announcer, vip, margin, served: BTreeMap::new(), looks: false, leases: leases.clone(), events };
     let thread =
         std::thread::Builder::new().name("stead-driver".into()).spawn(move || drivers.run(&receiver))?;
     Ok((DriverHandle { orders, leases }, thread))
@@ -127,7 +136,8 @@ impl Drivers {
                 Ok(Drive::Serve { endpoint, serving }) => self.serve(endpoint, *serving),
                 Ok(Drive::Cease { endpoint, serving }) => self.cease(&endpoint, &serving),
                 Ok(Drive::Announce) => self.announce_again(),
-                Ok(Drive::End) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Drive::Look) => self.looks = true,
+                Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.look_after();
@@ -180,13 +190,21 @@ impl Drivers {
             return Ok(());
         }
         vip.claim(address, uplink, now, until).map_err(|error| error.to_string())?;
-        announce::once(uplink, address).map_err(|error| error.to_string())
+        self.announce(address)
+    }
+
+    fn announce(&self, address: IpAddr) -> Result<(), String> {
+        match &self.announcer {
+            Some(announcer) => announcer.announce(address).map_err(|error| error.to_string()),
+            None => Err("there is no socket to announce the address with".into()),
+        }
     }
 
     /// Lifetimes, announcements, and addresses that somebody took away.
     fn look_after(&mut self) {
         let now = clock::now();
         let names: Vec<Name> = self.served.keys().cloned().collect();
+        let looks = std::mem::take(&mut self.looks);
         for name in names {
             let until = self.lease_end(&name);
             let Some(served) = self.served.get_mut(&name) else { continue };
@@ -195,19 +213,24 @@ impl Drivers {
             }
             let address = served.serving.spec.address;
             let announce = served.announcement_due(now);
-            let repaired = self.repair(address, now, until);
-            let announced = match self.uplink {
-                Some(uplink) if announce || repaired == Ok(true) => announce::once(uplink, address),
-                Some(_) | None => Ok(()),
-            };
-            let trouble = repaired.err().or_else(|| announced.err().map(|error| error.to_string()));
+            let repaired = if looks { self.repair(address, now, until) } else { self.prolong(address, now, until) };
+            let announced =
+                if announce || repaired == Ok(true) { self.announce(address) } else { Ok(()) };
+            let trouble = repaired.err().or(announced.err());
             if let Some(trouble) = trouble {
                 tracing::warn!(endpoint = %name, trouble, "cannot look after the address");
             }
         }
     }
 
-    /// Extends the address' lifetime; says whether it was gone.
+    /// Extends the address' lifetime.
+    fn prolong(&mut self, address: IpAddr, now: Instant, until: Instant) -> Result<bool, String> {
+        let Some(vip) = &mut self.vip else { return Ok(false) };
+        vip.extend(address, now, until.after(self.margin)).map_err(|error| error.to_string())?;
+        Ok(false)
+    }
+
+    /// Puts the address back if it is gone; says whether it was.
     fn repair(&mut self, address: IpAddr, now: Instant, until: Instant) -> Result<bool, String> {
         let (Some(vip), Some(uplink)) = (&mut self.vip, self.uplink) else { return Ok(false) };
         let until = until.after(self.margin);
@@ -218,8 +241,6 @@ impl Drivers {
         if gone {
             tracing::warn!(%address, "somebody deleted the address: it is put back");
             vip.claim(address, uplink, now, until).map_err(|error| error.to_string())?;
-        } else {
-            vip.extend(address, now, until).map_err(|error| error.to_string())?;
         }
         Ok(gone)
     }

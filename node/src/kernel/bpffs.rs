@@ -1,7 +1,8 @@
 //! The BPF file system: where maps and links are pinned, so that they outlive the process that made them.
 //!
-//! **Invariant.** Nothing is ever removed outside stead's own directory. Mounted if it is missing; never
-//! unmounted, because others may use it by then.
+//! **Invariant.** What is pinned here stays when the agent dies. So the file system is mounted (if nobody has
+//! done it, systemd does) only where the mount outlives the agent, too, and never unmounted. Nothing is ever
+//! removed outside stead's own directory.
 
 use rustix::mount::{MountFlags, mount};
 use std::{
@@ -15,15 +16,13 @@ const MOUNT_POINT: &str = "/sys/fs/bpf";
 const MAGIC: u64 = 0xcafe_4a11;
 
 /// stead's directory on a mounted BPF file system, made if it is missing.
-///
-/// `lasting` says that what is pinned has to outlive this process. A file system that this process mounts
-/// in a mount namespace of its own would end with it, and the gate with the file system.
-pub(super) fn directory(instance: &str, ifindex: u32, lasting: bool) -> io::Result<PathBuf> {
+pub(super) fn directory(instance: &str, ifindex: u32) -> io::Result<PathBuf> {
     let root = Path::new(MOUNT_POINT);
     if !is_bpffs(root) {
-        if lasting && !shares_mounts_with_init() {
+        if mounts_are_private()? {
             return Err(io::Error::other(
-                "it is not mounted, and this process has mounts of its own: mount it for the whole machine",
+                "it is not mounted, and mounted by this unit in its private mount namespace it would vanish \
+                 with the agent; mount it for the whole host: mount -t bpf bpf /sys/fs/bpf",
             ));
         }
         mount("bpf", root, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
@@ -46,6 +45,13 @@ pub(super) fn interfaces(instance: &str) -> Vec<u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// Removes the directories of `instance` as far as they are empty.
+pub(super) fn sweep(instance: &str) {
+    let ours = Path::new(MOUNT_POINT).join("stead");
+    // What is not empty, or not there, is left as it is.
+    let _ = fs::remove_dir(ours.join(instance)).and_then(|()| fs::remove_dir(ours));
+}
+
 /// Unlinks a pinned object; that it does not exist is fine.
 pub(super) fn unpin(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -54,9 +60,14 @@ pub(super) fn unpin(path: &Path) -> io::Result<()> {
     }
 }
 
-fn shares_mounts_with_init() -> bool {
-    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    of("self").is_some_and(|own| Some(own) == of("1"))
+/// Whether what this thread mounts is seen by nobody else: not by init, or where init does not show it, not by
+/// the process that started us.
+fn mounts_are_private() -> io::Result<bool> {
+    let ours = fs::read_link("/proc/thread-self/ns/mnt")?;
+    let parent = std::os::unix::process::parent_id();
+    let theirs =
+        fs::read_link("/proc/1/ns/mnt").or_else(|_| fs::read_link(format!("/proc/{parent}/ns/mnt")))?;
+    Ok(ours != theirs)
 }
 
 fn is_bpffs(path: &Path) -> bool {

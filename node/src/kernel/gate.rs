@@ -38,12 +38,16 @@ impl Rung {
     pub const ALL: [Self; 4] = [Self::Tcx, Self::Clsact, Self::Nft, Self::Lifetime];
 
     /// How long after its expiry an address may still be heard. A lease has to allow for it.
+    ///
+    /// A bound at every rung but the last: there it is what one usually sees (rounding up to a second, and a
+    /// check each second), but the kernel expires addresses from a *deferrable* work item
+    /// (`net/ipv4/devinet.c`), which an idle processor may put off for seconds more.
     #[must_use]
     pub const fn slack_ms(self) -> u64 {
         match self {
             Self::Tcx | Self::Clsact => 1,
             Self::Nft => 100,
-            Self::Lifetime => 2_000,
+            Self::Lifetime => 2_400,
         }
     }
 
@@ -58,7 +62,10 @@ impl Rung {
                 "a takeover waits 100 ms longer, an agent frozen together with its nft child in the middle of a \
                  renewal may overrun, and VLAN-tagged frames are not seen"
             }
-            Self::Lifetime => "a takeover waits 2 s longer, and established connections are not cut at once",
+            Self::Lifetime => {
+                "a takeover waits 2.4 s longer, and the kernel does not promise even that: when an agent dies or \
+                 is stopped, two nodes may answer for a moment; install nftables on Linux 5.16 or later"
+            }
         }
     }
 }
@@ -127,6 +134,11 @@ pub enum GateError {
     /// The nft helper does not keep up; the address closes by itself at its last expiry.
     #[error("the nft helper is busy; the address closes by itself at its last expiry")]
     Busy,
+    /// Something of the gate could not be removed from the kernel.
+    #[error(
+        "a part of the gate remains ({0}); it keeps its addresses silent until it is removed or the host restarts"
+    )]
+    Remains(String),
     /// The address could not be taken off its interface.
     #[error("cannot close {address} by removing it: {source}")]
     Remove {
@@ -272,14 +284,15 @@ impl Gate {
     /// after all endpoint addresses are off the machine.
     ///
     /// # Errors
-    /// A sentence on what could not be removed.
+    /// [`GateError::Remains`] says what could not be removed.
     pub fn uninstall(instance: &str) -> Result<(), GateError> {
         check_instance(instance)?;
         for ifindex in bpffs::interfaces(instance) {
             let name = Rtnl::open().and_then(|mut rtnl| rtnl.link(ifindex)).map(|link| link.name).ok();
-            BpfGate::remove(instance, ifindex, name.as_deref()).map_err(GateError::Nft)?;
+            BpfGate::remove(instance, ifindex, name.as_deref()).map_err(GateError::Remains)?;
         }
-        NftGate::remove_all(instance).map_err(GateError::Nft)
+        bpffs::sweep(instance);
+        NftGate::remove_all(instance).map_err(GateError::Remains)
     }
 }
 
@@ -320,6 +333,12 @@ mod tests {
             assert!(check_instance(bad).is_err(), "{bad:?}");
         }
         assert!(check_instance("0a1b_web-1").is_ok());
+    }
+
+    #[test]
+    fn a_gate_may_be_owned_by_a_thread_of_its_own() {
+        const fn sendable<T: Send>() {}
+        const { sendable::<Gate>() }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 use crate::vip::rtnl::Link;
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData},
+    maps::{Array, HashMap, Map, MapData},
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
         links::{FdLink, PinnedLink},
@@ -50,19 +50,13 @@ pub(super) struct BpfGate {
     table: BTreeMap<IpAddr, u32>,
 }
 
-impl fmt::Debug for BpfGate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BpfGate").field("table", &self.table).finish_non_exhaustive()
-    }
-}
-
 impl BpfGate {
     /// Loads, adopts the maps of an earlier run, gates the addresses, then attaches.
     pub(super) fn open(config: &GateConfig, uplink: &Link, rung: Rung) -> Result<Self, String> {
         if !uplink.ethernet {
             return Err(format!("{} is not an Ethernet interface", uplink.name));
         }
-        let directory = bpffs::directory(&config.instance, config.uplink_ifindex, rung == Rung::Tcx)
+        let directory = bpffs::directory(&config.instance, config.uplink_ifindex)
             .map_err(|error| format!("the BPF file system /sys/fs/bpf cannot be used ({error})"))?;
         let mut object = EbpfLoader::new()
             .map_pin_path(SLOTS, map_path(&directory, SLOTS))
@@ -78,11 +72,11 @@ impl BpfGate {
                 .map_err(|why| format!("the program cannot be attached to {} ({why})", uplink.name))?;
         }
         // Only now, with the new attachment in place, may the other kind go.
-        let retired = match rung {
+        match rung {
             Rung::Tcx => detach_clsact(&uplink.name),
-            Rung::Clsact | Rung::Nft | Rung::Lifetime => unpin_links(&directory),
-        };
-        retired.map_err(|error| format!("an earlier attachment cannot be removed ({error})"))?;
+            Rung::Clsact | Rung::Nft | Rung::Lifetime => unpin_links(&directory)
+                .map_err(|error| format!("an earlier tcx attachment cannot be removed ({error})"))?,
+        }
         Ok(gate)
     }
 
@@ -140,21 +134,33 @@ impl BpfGate {
 
     /// Takes attachments and maps of `instance` on one interface out of the kernel.
     pub(super) fn remove(instance: &str, ifindex: u32, uplink: Option<&str>) -> Result<(), String> {
+        if let Some(uplink) = uplink {
+            detach_clsact(uplink);
+        }
         let directory = bpffs::path(instance, ifindex);
         if !directory.exists() {
             return Ok(());
         }
-        let detached = uplink.map_or(Ok(()), detach_clsact);
-        let unpinned = unpin_links(&directory)
+        // The kernel lets go of an unpinned link a little later; until then it shall find nothing to gate.
+        if let Err(why) = empty(&map_path(&directory, SLOTS)) {
+            tracing::debug!(why, "no addresses to take out of the gate");
+        }
+        unpin_links(&directory)
             .and_then(|()| bpffs::unpin(&map_path(&directory, SLOTS)))
             .and_then(|()| bpffs::unpin(&map_path(&directory, EXPIRIES)))
-            .and_then(|()| std::fs::remove_dir(&directory));
-        detached.and(unpinned).map_err(|error| format!("removing {}: {error}", directory.display()))
+            .and_then(|()| std::fs::remove_dir(&directory))
+            .map_err(|error| format!("removing {}: {error}", directory.display()))
     }
 
     fn free_slot(&self) -> Option<u32> {
         let slots_max = u32::try_from(ADDRESSES_MAX).expect("a small constant");
         (0..slots_max).find(|slot| !self.table.values().any(|taken| taken == slot))
+    }
+}
+
+impl fmt::Debug for BpfGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BpfGate").field("table", &self.table).finish_non_exhaustive()
     }
 }
 
@@ -217,19 +223,24 @@ fn attach_clsact(program: &mut SchedClassifier, uplink: &str, side: TcAttachType
     Ok(())
 }
 
-fn detach_clsact(uplink: &str) -> io::Result<()> {
+/// Removes our filters, if there are any; aya does not tell "none" from "refused".
+fn detach_clsact(uplink: &str) {
     for (side, name) in SIDES {
-        match tc::qdisc_detach_program(uplink, side, name) {
-            Ok(()) => {}
-            // No filter of ours, or no clsact at all.
-            Err(error) => tracing::debug!(uplink, %error, "no clsact gate to detach"),
+        if let Err(error) = tc::qdisc_detach_program(uplink, side, name) {
+            tracing::debug!(uplink, %error, "no clsact gate detached");
         }
     }
-    Ok(())
 }
 
 fn unpin_links(directory: &Path) -> io::Result<()> {
     SIDES.iter().try_for_each(|(_, name)| bpffs::unpin(&directory.join(name)))
+}
+
+fn empty(slots: &Path) -> Result<(), String> {
+    let map = MapData::from_pin(slots).and_then(Map::from_map_data).map_err(|error| chain(&error))?;
+    let mut slots: HashMap<_, Key, u32> = map.try_into().map_err(|error| chain(&error))?;
+    let keys: Vec<Key> = slots.keys().flatten().collect();
+    keys.iter().try_for_each(|key| slots.remove(key)).map_err(|error| chain(&error))
 }
 
 fn map_path(directory: &Path, map: &str) -> PathBuf {

@@ -9,7 +9,7 @@
 //! longer than its lease and the slack. (What is left: helper *and* nft frozen together in between.)
 
 use super::gate::{ADDRESSES_MAX, GateConfig, GateError, Rung};
-use crate::{clock::now, vip::rtnl::Link};
+use crate::{sys::now, vip::rtnl::Link};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,

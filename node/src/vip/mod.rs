@@ -12,9 +12,11 @@
 //!
 //! Deliberately absent: the decision whether to hold, and the gate: an address is watched there before it
 //! is claimed here.
+#![expect(clippy::wildcard_enum_match_arm, reason = "netlink's enums are foreign and open-ended")]
 
 pub mod announce;
 mod frame;
+mod packet;
 pub mod probe;
 pub mod rtnl;
 pub mod watch;
@@ -27,10 +29,7 @@ use netlink_packet_route::{
     },
 };
 use rtnl::{Rtnl, RtnlError, family};
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 use stead_proto::time::{Instant, Span};
 
 /// The `IFA_PROTO` of our addresses: who put them there (Linux 5.18; shown by `ip -d address`).
@@ -80,7 +79,7 @@ impl Vip {
     }
 
     /// Puts `address` (as a /32 or /128) onto an interface until `valid_until`, rounded up to a second; an
-    /// address that is there already gets the new lifetime. `now` is [`crate::clock::now`].
+    /// address that is there already gets the new lifetime. `now` is [`crate::sys::now`].
     ///
     /// # Errors
     /// [`RtnlError`], which says what it costs and what to do.
@@ -98,9 +97,9 @@ impl Vip {
         Ok(())
     }
 
-    /// Extends the lifetime of a claimed address, for the cost of a system call at most once a second: call
-    /// it whenever the lease was renewed. Says whether the kernel had to be told. Not for an address that
-    /// was never claimed; one that somebody deleted comes back.
+    /// Extends the lifetime of a claimed address; call it whenever the lease was renewed. The kernel is told
+    /// only when the whole seconds it was given do not cover `valid_until` any more: the result says whether
+    /// it was. Nothing happens to an address that was never claimed; one that somebody deleted comes back.
     ///
     /// # Errors
     /// As for [`Vip::claim`].
@@ -208,22 +207,6 @@ fn is_ours(message: &AddressMessage) -> bool {
     message.attributes.contains(&AddressAttribute::Protocol(AddressProtocol::Other(ORIGIN)))
 }
 
-/// Whether an address can be an endpoint at all.
-#[must_use]
-pub const fn is_claimable(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            !(v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast())
-        }
-        IpAddr::V6(v6) => {
-            !(v6.is_unspecified()
-                || v6.is_loopback()
-                || v6.is_multicast()
-                || matches!(v6.to_ipv4_mapped(), Some(Ipv4Addr { .. })))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,22 +220,5 @@ mod tests {
         assert_eq!(lifetime_s(now, in_ms(990)), 2);
         assert_eq!(lifetime_s(now, in_ms(2_500)), 3);
         assert_eq!(lifetime_s(now, Instant::NEVER), u32::MAX - 1);
-    }
-
-    #[test]
-    fn addresses_that_mean_something_else_are_not_claimable() {
-        for bad in [
-            "0.0.0.0",
-            "127.0.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "ff02::1",
-            "::ffff:192.0.2.1",
-        ] {
-            assert!(!is_claimable(bad.parse().unwrap()), "{bad}");
-        }
-        assert!(is_claimable("192.0.2.1".parse().unwrap()) && is_claimable("2001:db8::1".parse().unwrap()));
     }
 }

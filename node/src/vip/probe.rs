@@ -1,125 +1,81 @@
-//! Asks the link whether another host has an address (RFC 5227 for IPv4, RFC 4862 for IPv6).
+//! Asking, before an address is claimed for the first time, whether another host has it already.
 //!
-//! **Invariant.** "Free" is said only after the interface was able to ask and listen until the deadline;
-//! asking changes no neighbour's table.
+//! An operator may have typed an address that a printer uses. Moves within the mesh need no probe: there
+//! the lease says who holds.
 //!
-//! Deliberately absent: another host's *probe* for the same address is no conflict here. Two nodes of a
-//! mesh may ask at the same time, and which of them may have the address is decided by the lease.
+//! **Invariant.** A probe changes nobody's neighbour cache: it comes from the unspecified address
+//! (RFC 5227 §2.1.1, RFC 4862 §5.4). Only somebody who *claims* the address counts as its owner, not
+//! another host that asks for it, too.
 
 use super::{
-    announce::{self, AnnounceError},
-    frame,
+    frame::{
+        ETHERTYPE_ARP, ETHERTYPE_IPV6, Mac, address_solicitation, advertisement_claim, arp_claim, arp_probe,
+    },
+    packet::{PacketError, PacketSocket},
     rtnl::Link,
 };
-use crate::sys::packet_address;
-use socket2::{SockFilter, Socket};
-use std::{
-    io::{self, Read as _},
-    net::IpAddr,
-    time::{Duration, Instant},
+use crate::sys::await_reads;
+use std::{io, net::IpAddr, os::fd::OwnedFd, time::Duration};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time,
 };
 
-/// Questions asked within the deadline; the first or its answer may get lost.
+/// Questions asked within the deadline.
 const QUESTIONS: u32 = 3;
-/// Enough for all that is read of a frame.
-const FRAME_BYTES: usize = 128;
+/// Enough of a frame to see who claims what.
+const FRAME_BYTES_MAX: usize = 2_048;
 
-/// What the link answered.
+/// What a probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// Nobody answered in time.
+    /// Nobody answered within the deadline.
     Free,
-    /// The host with this hardware address has it.
-    TakenBy([u8; 6]),
+    /// The host with this hardware address has it: claiming it would break both. Choose another address,
+    /// or take it off that host.
+    TakenBy(Mac),
 }
 
-/// Why the question could not be asked: nothing is known then.
-#[derive(Debug, thiserror::Error)]
-#[error("whether another host has {address} is unknown: {source}")]
-pub struct ProbeError {
-    /// The address asked about.
-    pub address: IpAddr,
-    /// What went wrong.
-    pub source: AnnounceError,
-}
-
-/// Asks who has `address` and waits for at most `deadline`. Blocks: call it on a thread of its own.
+/// Asks on `link` for `address` until somebody claims it or `deadline` has passed.
 ///
 /// # Errors
-/// [`ProbeError`] if the interface cannot ask (any more): down, gone, not Ethernet, not permitted.
-pub fn probe(ifindex: u32, address: IpAddr, deadline: Duration) -> Result<Probe, ProbeError> {
-    ask(ifindex, address, deadline).map_err(|source| ProbeError { address, source })
-}
-
-fn ask(ifindex: u32, address: IpAddr, deadline: Duration) -> Result<Probe, AnnounceError> {
-    let start = Instant::now();
-    let link = announce::ethernet(ifindex)?;
-    if !link.running {
-        return Err(AnnounceError::Down(link.name));
-    }
-    let socket = listen(&link, address)?;
-    let question = frame::probe(link.mac, address);
-    for turn in 1..=QUESTIONS {
-        announce::send(&socket, &link, address, &question)?;
-        let until = start + deadline * turn / QUESTIONS;
-        if let Some(mac) = answer(&socket, &link, address, until)? {
-            return Ok(Probe::TakenBy(mac));
+/// [`PacketError`]: nothing is known then.
+pub async fn probe(link: &Link, address: IpAddr, deadline: Duration) -> Result<Probe, PacketError> {
+    let ethertype = if address.is_ipv4() { ETHERTYPE_ARP } else { ETHERTYPE_IPV6 };
+    let packets = PacketSocket::open(link, ethertype)?;
+    let question = match address {
+        IpAddr::V4(address) => arp_probe(packets.mac, address),
+        IpAddr::V6(address) => address_solicitation(packets.mac, address),
+    };
+    let ears = ears(&packets.socket).map_err(|error| packets.explain(error))?;
+    for _ in 0..QUESTIONS {
+        packets.send(&question)?;
+        match time::timeout(deadline / QUESTIONS, claim(&ears, address, packets.mac)).await {
+            Ok(Ok(mac)) => return Ok(Probe::TakenBy(mac)),
+            Ok(Err(error)) => return Err(packets.explain(error)),
+            Err(_) => {}
         }
     }
     Ok(Probe::Free)
 }
 
-/// A socket that hears the interface's ARP messages, or its neighbour advertisements and no other IPv6.
-fn listen(link: &Link, address: IpAddr) -> Result<Socket, AnnounceError> {
-    let socket = announce::packet_socket(link)?;
-    let filtered = if address.is_ipv6() { socket.attach_filter(&only_advertisements()) } else { Ok(()) };
-    filtered
-        .and_then(|()| socket.bind(&packet_address(link.ifindex, frame::ethertype(address))))
-        .map_err(|error| announce::explain("listen on", link, error))?;
-    Ok(socket)
+fn ears(socket: &socket2::Socket) -> io::Result<AsyncFd<OwnedFd>> {
+    await_reads(socket.try_clone()?.into())
 }
 
-/// A classic BPF program: the busy host's other IPv6 traffic must not push an answer out of the queue.
-fn only_advertisements() -> [SockFilter; 6] {
-    const LOAD_BYTE: u16 = 0x30;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    [
-        SockFilter::new(LOAD_BYTE, 0, 0, frame::NEXT_HEADER_AT),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 3, frame::ICMPV6.into()),
-        SockFilter::new(LOAD_BYTE, 0, 0, frame::ICMPV6_TYPE_AT),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, frame::ADVERTISEMENT.into()),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-        SockFilter::new(RETURN, 0, 0, 0),
-    ]
-}
-
-/// Reads until somebody else claims the address, or until the time is over.
-fn answer(
-    socket: &Socket,
-    link: &Link,
-    address: IpAddr,
-    until: Instant,
-) -> Result<Option<[u8; 6]>, AnnounceError> {
-    let failed = |error| announce::explain("listen on", link, error);
-    let mut bytes = [0; FRAME_BYTES];
+/// Waits for a frame in which another host claims `address`.
+async fn claim(ears: &AsyncFd<OwnedFd>, address: IpAddr, own: Mac) -> io::Result<Mac> {
+    let mut buffer = [0; FRAME_BYTES_MAX];
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(None);
-        }
-        // The kernel counts in microseconds, and none at all would mean for ever.
-        socket.set_read_timeout(Some(left.max(Duration::from_millis(1)))).map_err(failed)?;
-        let read = match (&*socket).read(&mut bytes) {
-            Ok(read) => read,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                continue;
-            }
-            Err(error) => return Err(failed(error)),
+        let length =
+            ears.async_io(Interest::READABLE, |socket| Ok(rustix::io::read(socket, &mut buffer)?)).await?;
+        let frame = buffer.get(..length).unwrap_or(&[]);
+        let claimed = match address {
+            IpAddr::V4(address) => arp_claim(frame, address),
+            IpAddr::V6(address) => advertisement_claim(frame, address),
         };
-        let claimed_by = bytes.get(..read).and_then(|frame| frame::holder(frame, address));
-        if let Some(mac) = claimed_by.filter(|mac| *mac != link.mac) {
-            return Ok(Some(mac));
+        if let Some(mac) = claimed.filter(|mac| *mac != own) {
+            return Ok(mac);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! and does without a connection task.
 //!
 //! **Invariant.** A socket has one request under way; answers to another sequence number are passed over.
+#![expect(clippy::wildcard_enum_match_arm, reason = "netlink's enums are foreign and open-ended")]
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -24,7 +25,7 @@ use std::{io, net::IpAddr, os::fd::AsFd as _, time::Duration};
 /// An answer of the kernel is there at once; this only bounds the case that it never comes.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// What the kernel puts into one part of a dump, at most.
-pub(super) const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 /// Interfaces and addresses read in one dump; a host with more of them is not a server of ours.
 const DUMP_MAX: usize = 65_536;
 
@@ -120,11 +121,11 @@ impl Rtnl {
     /// What the kernel said.
     pub fn links(&mut self) -> Result<Vec<Link>, RtnlError> {
         let ask = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let answers = self.request("list links", ask, NLM_F_DUMP)?;
+        let answers = self.request("list interfaces", ask, NLM_F_DUMP)?;
         Ok(answers
-            .into_iter()
+            .iter()
             .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewLink(link) => Some(Link::from(&link)),
+                RouteNetlinkMessage::NewLink(link) => Some(Link::from(link)),
                 _ => None,
             })
             .collect())

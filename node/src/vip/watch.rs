@@ -1,214 +1,184 @@
-//! Says when addresses or interfaces change behind our back: DHCP clients, network managers and operators
-//! delete addresses, and cables come out.
+//! What changes behind our back: addresses that a DHCP client deletes, interfaces that go down or vanish.
 //!
-//! **Invariant.** No news gets lost silently: if the receiver or this thread cannot keep up,
-//! [`LinkNews::Missed`] says so. The thread ends when [`Watch`] is dropped or the receiver is gone.
-//!
-//! Deliberately absent: what to do about it, and whose change it was. Our own removals are news, too.
+//! **Invariant.** Nothing is lost silently: the kernel's bounded socket buffer is the queue, and when it
+//! overflows the next event is [`Event::Missed`], after which the reader has to look for itself.
+//! Deliberately absent: repair. [`Watch::next`] only tells.
+#![expect(clippy::wildcard_enum_match_arm, reason = "netlink's enums are foreign and open-ended")]
 
 use super::{
-    address_of,
-    rtnl::{DATAGRAM_BYTES_MAX, Link, Rtnl, RtnlError, datagram},
+    address_of, is_ours,
+    rtnl::{self, Rtnl},
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use crate::sys::await_reads;
+use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::{
     packet_core::NetlinkPayload,
-    sys::{Socket, protocols::NETLINK_ROUTE},
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
+use rustix::io::Errno;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
     net::IpAddr,
-    os::{fd::AsFd as _, unix::net::UnixStream},
-    sync::mpsc::{SyncSender, TrySendError},
-    thread,
+    os::fd::{AsFd as _, OwnedFd},
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
-/// `RTNLGRP_*` of `linux/rtnetlink.h`: links, IPv4 addresses, IPv6 addresses.
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR` of `linux/rtnetlink.h`.
 const GROUPS: [u32; 3] = [1, 5, 9];
-/// While the receiver owes us room for [`LinkNews::Missed`]: how often to try again.
-const RETRY_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
+/// Interfaces whose state is remembered; of more, every message is reported as a change.
+const LINKS_MAX: usize = 1_024;
 
-/// Something changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkNews {
-    /// An address left an interface: removed, or its lifetime ended.
-    AddressGone {
-        /// Which one.
+/// A change in the kernel's tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An address is on an interface now, or got another lifetime.
+    AddressPut {
+        /// The address.
         address: IpAddr,
-        /// From which interface.
+        /// Where.
+        ifindex: u32,
+        /// Whether it carries stead's mark.
+        ours: bool,
+    },
+    /// An address was taken off an interface, by anybody, or its lifetime ended.
+    AddressGone {
+        /// The address.
+        address: IpAddr,
+        /// Where it was.
         ifindex: u32,
     },
-    /// An interface went up or got its carrier back: neighbours should be told again.
+    /// An interface is up and has a carrier.
     LinkUp {
-        /// Which one.
+        /// Its index.
         ifindex: u32,
+        /// Its name.
+        name: String,
     },
-    /// An interface went down or lost its carrier.
+    /// An interface is down or lost its carrier.
     LinkDown {
-        /// Which one.
+        /// Its index.
         ifindex: u32,
+        /// Its name.
+        name: String,
     },
-    /// An interface was removed, or moved to another network namespace.
+    /// An interface got another name.
+    LinkRenamed {
+        /// Its index.
+        ifindex: u32,
+        /// The name it had.
+        from: String,
+        /// The name it has.
+        to: String,
+    },
+    /// An interface does not exist any more.
     LinkGone {
-        /// Which one.
+        /// The index it had.
         ifindex: u32,
+        /// The name it had.
+        name: String,
     },
-    /// News got lost because nobody read them in time: look at everything again.
+    /// More happened than the queue could hold: look for yourself.
     Missed,
 }
 
-/// A running watch; dropping it ends its thread.
+/// A subscription to the kernel's changes, in the network namespace of the thread that opened it.
 #[derive(Debug)]
-#[must_use = "the watch ends when this is dropped"]
 pub struct Watch {
-    _until_closed: UnixStream,
+    socket: AsyncFd<OwnedFd>,
+    buffer: Vec<u8>,
+    links: BTreeMap<u32, rtnl::Link>,
+    pending: VecDeque<Event>,
 }
 
 impl Watch {
-    /// Starts to watch this thread's network namespace.
+    /// Subscribes: every change from now on is reported.
     ///
     /// # Errors
-    /// [`RtnlError::Kernel`] if there is no descriptor or thread left.
-    pub fn start(news: SyncSender<LinkNews>) -> Result<Self, RtnlError> {
-        let failed = |doing| move |source| RtnlError::Kernel { doing, source };
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed("socket"))?;
-        socket.bind_auto().map_err(failed("socket"))?;
-        socket.set_non_blocking(true).map_err(failed("socket"))?;
+    /// What the kernel said.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.set_non_blocking(true)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
         for group in GROUPS {
-            socket.add_membership(group).map_err(failed("watch"))?;
+            socket.add_membership(group)?;
         }
-        let (ours, theirs) = UnixStream::pair().map_err(failed("watch"))?;
-        // Only now, so that a change in between is heard.
-        let mut watcher = Watcher { socket, links: BTreeMap::new(), news, missed: false };
-        watcher.links = running()?;
-        thread::Builder::new()
-            .name("stead-watch".into())
-            .spawn(move || watcher.run(&theirs))
-            .map_err(failed("start a thread to watch"))?;
-        Ok(Self { _until_closed: ours })
+        // After subscribing, so that no change falls between the two.
+        let links = Rtnl::open().and_then(|mut rtnl| rtnl.links()).map_err(io::Error::other)?;
+        Ok(Self {
+            socket: await_reads(socket.as_fd().try_clone_to_owned()?)?,
+            buffer: vec![0; DATAGRAM_BYTES_MAX],
+            links: links.into_iter().take(LINKS_MAX).map(|link| (link.ifindex, link)).collect(),
+            pending: VecDeque::new(),
+        })
     }
-}
 
-struct Watcher {
-    socket: Socket,
-    /// Each interface, and whether it was running when last heard of.
-    links: BTreeMap<u32, bool>,
-    news: SyncSender<LinkNews>,
-    missed: bool,
-}
-
-/// Nobody listens any more.
-struct Over;
-
-impl Watcher {
-    fn run(mut self, closed: &UnixStream) {
-        let mut buffer = Vec::with_capacity(DATAGRAM_BYTES_MAX);
+    /// The next change. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// What the kernel said; the subscription is of no use any more.
+    pub async fn next(&mut self) -> io::Result<Event> {
         loop {
-            match self.wait(closed).and_then(|()| self.read(&mut buffer)) {
-                Ok(()) => {}
-                Err(Over) => return,
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(event);
+            }
+            let buffer = &mut self.buffer;
+            let read = |socket: &OwnedFd| Ok(rustix::io::read(socket, buffer.as_mut_slice())?);
+            match self.socket.async_io(Interest::READABLE, read).await {
+                Ok(length) => self.read_datagram(length),
+                Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {
+                    return Ok(Event::Missed);
+                }
+                Err(error) => return Err(error),
             }
         }
     }
 
-    fn wait(&mut self, closed: &UnixStream) -> Result<(), Over> {
-        let mut waiting = [
-            PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(closed.as_fd(), PollFlags::IN),
-        ];
-        let timeout = self.missed.then_some(&RETRY_EVERY);
-        match poll(&mut waiting, timeout) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => {
-                tracing::warn!(%error, "addresses and interfaces are no longer watched");
-                return Err(Over);
-            }
-        }
-        let [_, end] = &waiting;
-        if end.revents().is_empty() { Ok(()) } else { Err(Over) }
-    }
-
-    /// Reads and passes on everything that is there.
-    fn read(&mut self, buffer: &mut Vec<u8>) -> Result<(), Over> {
-        if self.missed {
-            self.say(LinkNews::Missed)?;
-        }
-        loop {
-            buffer.clear();
-            match self.socket.recv(buffer, 0) {
+    fn read_datagram(&mut self, length: usize) {
+        for message in rtnl::datagram(self.buffer.get(..length).unwrap_or(&[])) {
+            match message.map(|message| message.into_parts().1) {
+                Ok(NetlinkPayload::InnerMessage(change)) => {
+                    self.pending.extend(event(&mut self.links, &change));
+                }
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // ENOBUFS: the kernel dropped news for us. Whatever else it is, nothing can be trusted.
-                Err(error) => {
-                    tracing::debug!(%error, "news of addresses and interfaces got lost");
-                    self.resynchronize();
-                    return self.say(LinkNews::Missed);
-                }
+                // A message that cannot be read may have been one that matters.
+                Err(_) => self.pending.push_back(Event::Missed),
             }
-            for message in datagram(buffer) {
-                let Ok(message) = message else { continue };
-                if let NetlinkPayload::InnerMessage(message) = message.payload
-                    && let Some(news) = self.translate(&message)
-                {
-                    self.say(news)?;
-                }
-            }
-        }
-    }
-
-    fn resynchronize(&mut self) {
-        if let Ok(links) = running() {
-            self.links = links;
-        }
-    }
-
-    fn translate(&mut self, message: &RouteNetlinkMessage) -> Option<LinkNews> {
-        match message {
-            RouteNetlinkMessage::DelAddress(gone) => {
-                Some(LinkNews::AddressGone { address: address_of(gone)?, ifindex: gone.header.index })
-            }
-            // A bridge tells about its ports with messages of the same type and another family.
-            RouteNetlinkMessage::NewLink(link) if link.header.interface_family == AddressFamily::Unspec => {
-                let Link { ifindex, running, .. } = Link::from(link);
-                let before = self.links.insert(ifindex, running);
-                match (before.unwrap_or(false), running) {
-                    (false, true) => Some(LinkNews::LinkUp { ifindex }),
-                    (true, false) => Some(LinkNews::LinkDown { ifindex }),
-                    (true, true) | (false, false) => None,
-                }
-            }
-            RouteNetlinkMessage::DelLink(link) if link.header.interface_family == AddressFamily::Unspec => {
-                let ifindex = link.header.index;
-                self.links.remove(&ifindex);
-                Some(LinkNews::LinkGone { ifindex })
-            }
-            _ => None,
-        }
-    }
-
-    fn say(&mut self, news: LinkNews) -> Result<(), Over> {
-        match self.news.try_send(news) {
-            Ok(()) => {
-                self.missed &= news != LinkNews::Missed;
-                Ok(())
-            }
-            Err(TrySendError::Full(_)) => {
-                self.missed = true;
-                Ok(())
-            }
-            Err(TrySendError::Disconnected(_)) => Err(Over),
         }
     }
 }
 
-/// All interfaces, and whether each is running.
-fn running() -> Result<BTreeMap<u32, bool>, RtnlError> {
-    let links = Rtnl::open()?.links()?;
-    Ok(links.into_iter().map(|link| (link.ifindex, link.running)).collect())
+fn event(links: &mut BTreeMap<u32, rtnl::Link>, change: &RouteNetlinkMessage) -> Option<Event> {
+    match change {
+        RouteNetlinkMessage::NewAddress(message) => {
+            let (address, ifindex) = (address_of(message)?, message.header.index);
+            Some(Event::AddressPut { address, ifindex, ours: is_ours(message) })
+        }
+        RouteNetlinkMessage::DelAddress(message) => {
+            Some(Event::AddressGone { address: address_of(message)?, ifindex: message.header.index })
+        }
+        RouteNetlinkMessage::NewLink(message) => link_event(links, rtnl::Link::from(message)),
+        RouteNetlinkMessage::DelLink(message) => {
+            let link = rtnl::Link::from(message);
+            links.remove(&link.ifindex);
+            Some(Event::LinkGone { ifindex: link.ifindex, name: link.name })
+        }
+        _ => None,
+    }
+}
+
+/// What is new about an interface; `None` if it is nothing that matters here.
+fn link_event(links: &mut BTreeMap<u32, rtnl::Link>, link: rtnl::Link) -> Option<Event> {
+    let known = links.get(&link.ifindex).cloned();
+    if known.is_some() || links.len() < LINKS_MAX {
+        links.insert(link.ifindex, link.clone());
+    }
+    let rtnl::Link { ifindex, name, running, .. } = link;
+    match known {
+        Some(known) if known.name != name => Some(Event::LinkRenamed { ifindex, from: known.name, to: name }),
+        Some(known) if known.running == running => None,
+        _ if running => Some(Event::LinkUp { ifindex, name }),
+        _ => Some(Event::LinkDown { ifindex, name }),
+    }
 }

@@ -3,17 +3,11 @@
 //! "Here" is the thread that runs the test, "the peer" is a neighbour on the same wire. Both namespaces, and
 //! the mount namespace with its own BPF file system, vanish with the threads and descriptors that use them:
 //! nothing outside is touched, and nothing stays behind, not even after a panic.
-//!
-//! One bench at a time in each test binary: they measure time, and a machine may have only two cores.
-#![allow(unsafe_code, dead_code, unreachable_pub)]
+#![allow(unsafe_code, dead_code, unreachable_pub, clippy::as_conversions)]
 
-use futures_util::TryStreamExt as _;
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
-use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount, mount_change},
     thread::{LinkNameSpaceType, UnshareFlags, gettid, move_into_link_name_space, unshare_unsafe},
-    time::{ClockId, clock_gettime},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -21,21 +15,16 @@ use std::{
     io::Read as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, AsRawFd as _},
+    process::Command,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
 };
-use stead_node::{
-    clock::now,
-    sys::packet_address,
-    vip::{
-        Vip,
-        rtnl::{Link, Rtnl},
-    },
-};
+use stead_node::sys::{now, packet_address};
+use stead_node::vip::rtnl::{Link, Rtnl};
 use stead_proto::time::{Instant, Span};
 
 pub const HERE4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -48,12 +37,9 @@ pub const HERE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 pub const UDP_PORT: u16 = 7000;
 const MARK_PORT: u16 = 7001;
-
-/// How much longer a frame may be under way than one that was sent after it.
+/// How long a frame may take longer through the kernel than one that was sent after it.
 const STRAY: Duration = Duration::from_millis(50);
 const MARK_WAIT: Duration = Duration::from_secs(10);
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// The wire and the two hosts on it.
 pub struct Bench {
@@ -68,7 +54,6 @@ pub fn bench(test: impl FnOnce(&Bench) + Send + 'static) {
         rustix::process::geteuid().is_root(),
         "this test talks to the real kernel in network namespaces of its own: run it as root"
     );
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let thread = thread::Builder::new().name("here".into()).spawn(|| test(&Bench::set_up())).unwrap();
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
@@ -80,23 +65,43 @@ impl Bench {
         enter_fresh(UnshareFlags::NEWNET | UnshareFlags::NEWNS);
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
         mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None).unwrap();
-        let peer = namespace();
-        add_cable(("uplink", HERE_MAC, None), ("wire", PEER_MAC));
-        netlink(async |handle| {
-            let moved = LinkUnspec::new_with_name("wire").setns_by_fd(peer.as_raw_fd()).build();
-            handle.link().set(moved).execute().await.unwrap();
-        });
-        configure("uplink", HERE4, HERE6);
-        let bench = Self { uplink: link_named("uplink"), peer };
-        bench.at_peer(|| configure("wire", PEER4, PEER6));
-        wait_for("the cable", || {
-            link_named("uplink").running && bench.at_peer(|| link_named("wire").running)
-        });
-        // Resolving the peer would take frames that the gate may be holding back.
-        for address in [IpAddr::V4(PEER4), IpAddr::V6(PEER6)] {
-            neighbour_put("uplink", address, PEER_MAC, NeighbourState::Permanent);
+        let peer = peer_namespace();
+        sysctl("net/ipv6/conf/default/accept_dad", "0");
+        ip(&format!(
+            "link add uplink address {} type veth peer name wire address {}",
+            mac(HERE_MAC),
+            mac(PEER_MAC)
+        ));
+        let handle = inheritable(&peer);
+        ip(&format!("link set wire netns /proc/self/fd/{}", handle.as_raw_fd()));
+        drop(handle);
+        for command in [
+            "link set lo up",
+            "link set uplink up",
+            "addr add 10.77.0.1/24 dev uplink",
+            "addr add fd77::1/64 dev uplink nodad",
+        ] {
+            ip(command);
         }
-        Self { uplink: link_named("uplink"), ..bench }
+        let bench = Self { uplink: link_named("uplink"), peer };
+        bench.at_peer(|| {
+            sysctl("net/ipv6/conf/default/accept_dad", "0");
+            sysctl("net/ipv6/conf/wire/accept_dad", "0");
+            for command in [
+                "link set lo up",
+                "link set wire up",
+                "addr add 10.77.0.2/24 dev wire",
+                "addr add fd77::2/64 dev wire nodad",
+            ] {
+                ip(command);
+            }
+        });
+        // Resolving the peer would need frames that the gate may be holding back.
+        for address in [IpAddr::V4(PEER4), IpAddr::V6(PEER6)] {
+            ip(&format!("neigh replace {address} lladdr {} dev uplink nud permanent", mac(PEER_MAC)));
+        }
+        wait_for("the cable", || Rtnl::open().unwrap().link(bench.uplink.ifindex).unwrap().running);
+        bench
     }
 
     /// Runs `work` on a thread at the peer and waits for it.
@@ -112,44 +117,34 @@ impl Bench {
 
     /// A socket at the peer that hears every frame.
     pub fn tap(&self) -> Tap {
-        self.at_peer(|| Tap::on("wire"))
+        Tap(self.at_peer(|| packet_socket(&link_named("wire"), 3)))
     }
 
     /// Puts both addresses of the endpoint here, for a minute.
     pub fn hold_addresses(&self) {
-        let mut vip = Vip::open().unwrap();
-        for address in [IpAddr::V4(VIP4), IpAddr::V6(VIP6)] {
-            vip.claim(address, self.uplink.ifindex, now(), in_ms(60_000)).unwrap();
-        }
+        ip("addr add 10.77.0.100/32 dev uplink valid_lft 60 preferred_lft 0");
+        ip("addr add fd77::100/128 dev uplink nodad valid_lft 60 preferred_lft 0");
     }
+}
+
+/// A packet socket; `ethertype` 3 hears everything.
+pub fn packet_socket(link: &Link, ethertype: u16) -> Socket {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None::<Protocol>).unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 256 << 20).unwrap();
+    socket.bind(&packet_address(link.ifindex, ethertype)).unwrap();
+    socket
 }
 
 /// Hears every frame on the wire.
-pub struct Tap {
-    socket: Socket,
-    /// What to subtract from a wall clock reading, in nanoseconds.
-    wall_ahead_ns: u64,
-}
+pub struct Tap(pub Socket);
 
 impl Tap {
-    /// On an interface of this thread's namespace.
-    pub fn on(name: &str) -> Self {
-        const ETH_P_ALL: u16 = 3;
-        let socket = Socket::new(Domain::PACKET, Type::RAW, None::<Protocol>).unwrap();
-        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 256 << 20).unwrap();
-        socket.bind(&packet_address(link_named(name).ifindex, ETH_P_ALL)).unwrap();
-        let tap = Self { socket, wall_ahead_ns: wall_ahead_ns() };
-        // The first question makes the kernel stamp frames from now on.
-        tap.stamp();
-        tap
-    }
-
-    /// The next frame and when the kernel received it; `None` after `wait` without one.
+    /// The next frame and when it was read; `None` after `wait` without one.
     pub fn next(&self, wait: Duration) -> Option<(Instant, Vec<u8>)> {
-        self.socket.set_read_timeout(Some(wait.max(Duration::from_micros(1)))).unwrap();
+        self.0.set_read_timeout(Some(wait.max(Duration::from_micros(1)))).unwrap();
         let mut frame = [0; 2048];
-        let length = (&self.socket).read(&mut frame).ok()?;
-        Some((self.stamp().unwrap_or_else(now), frame[..length].to_vec()))
+        let length = (&self.0).read(&mut frame).ok()?;
+        Some((now(), frame[..length].to_vec()))
     }
 
     /// The first frame that `wanted` accepts, within `wait`.
@@ -168,39 +163,6 @@ impl Tap {
     pub fn drain(&self) {
         while self.next(Duration::from_micros(1)).is_some() {}
     }
-
-    /// All datagrams of a [`Sender`] until [`mark_end`], and what strayed in shortly after it. That the mark
-    /// is heard proves that the tap had room for everything before it.
-    pub fn datagrams(&self) -> Vec<Datagram> {
-        let (mut all, mut marked) = (Vec::new(), false);
-        let wanted = |frame: &[u8]| datagram(frame).is_some() || is_mark(frame);
-        while let Some((heard, frame)) = self.find(if marked { STRAY } else { MARK_WAIT }, wanted) {
-            marked |= is_mark(&frame);
-            all.extend(datagram(&frame).map(|(number, sent)| Datagram { number, sent, heard }));
-        }
-        assert!(marked, "the tap overflowed, so nothing it heard proves anything");
-        all
-    }
-
-    /// When the kernel received the frame that was read last, on the clock of leases.
-    fn stamp(&self) -> Option<Instant> {
-        const SIOCGSTAMPNS: libc::c_ulong = 0x8907;
-        let mut wall = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the kernel writes one `timespec` through the pointer, which lives until the call returns.
-        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), SIOCGSTAMPNS as _, &raw mut wall) };
-        let ns = u64::try_from(wall.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(wall.tv_nsec).unwrap();
-        (result == 0).then(|| Instant::from_ns(ns - self.wall_ahead_ns))
-    }
-}
-
-/// How far the wall clock is ahead of the clock of leases, taken where the two readings lay closest together.
-fn wall_ahead_ns() -> u64 {
-    let reading = || {
-        let (before, wall, after) = (now(), clock_gettime(ClockId::Realtime), now());
-        let wall_ns = u64::try_from(wall.tv_sec * 1_000_000_000 + wall.tv_nsec).unwrap();
-        (after.since(before), wall_ns - before.as_ns() - after.since(before).as_ns() / 2)
-    };
-    (0..64).map(|_| reading()).min().unwrap().1
 }
 
 /// An application that sends datagrams from an address to the peer as fast as it can. Each one carries its
@@ -252,22 +214,41 @@ impl Drop for Sender {
     }
 }
 
-/// A sender's datagram: its number, just before it was sent, when the peer's kernel received it.
+/// A sender's datagram: its number, when it was sent, when it was read at the peer.
 pub struct Datagram {
     pub number: u64,
     pub sent: Instant,
-    pub heard: Instant,
+    pub read: Instant,
 }
 
-/// Ends what [`Tap::datagrams`] listens to: a datagram from an address that nobody gates.
-pub fn mark_end() {
-    let socket = std::net::UdpSocket::bind((HERE4, 0)).unwrap();
-    socket.send_to(b"end", (PEER4, MARK_PORT)).unwrap();
+impl Tap {
+    /// All datagrams of a [`Sender`] until [`Bench::mark_end`], and what strayed in shortly after it. That the
+    /// mark is heard proves that the tap had room for everything before it.
+    pub fn datagrams(&self) -> Vec<Datagram> {
+        let mut all = Vec::new();
+        let mut marked = false;
+        let wanted = |frame: &[u8]| datagram(frame).is_some() || is_mark(frame);
+        while let Some((read, frame)) = self.find(if marked { STRAY } else { MARK_WAIT }, wanted) {
+            marked |= is_mark(&frame);
+            all.extend(datagram(&frame).map(|(number, sent)| Datagram { number, sent, read }));
+        }
+        assert!(marked, "the tap overflowed, so nothing it heard proves anything");
+        all
+    }
+}
+
+impl Bench {
+    /// Ends what [`Tap::datagrams`] listens to: a datagram from an address that nobody gates.
+    pub fn mark_end(&self) {
+        let socket = std::net::UdpSocket::bind((HERE4, 0)).unwrap();
+        socket.send_to(b"end", (PEER4, MARK_PORT)).unwrap();
+    }
 }
 
 fn is_mark(frame: &[u8]) -> bool {
-    let udp4 = frame.get(12..14) == Some(&[0x08, 0x00]) && frame.get(23) == Some(&17);
-    udp4 && frame.get(36..38) == Some(&MARK_PORT.to_be_bytes())
+    let to =
+        frame.get(36..38).filter(|_| frame.get(12..14) == Some(&[0x08, 0x00]) && frame.get(23) == Some(&17));
+    to == Some(&MARK_PORT.to_be_bytes())
 }
 
 /// A sender's number and time, if this is one of its frames.
@@ -302,115 +283,18 @@ pub fn wait_until(at: Instant) {
     thread::sleep(Duration::from_nanos(at.since(now()).as_ns()));
 }
 
-/// Percentiles of measurements, for printing.
-pub fn percentiles(mut values: Vec<i64>) -> String {
-    values.sort_unstable();
-    let at = |percent: usize| values[(values.len() - 1) * percent / 100];
-    format!("min {} p50 {} p99 {} max {} (n={})", at(0), at(50), at(99), at(100), values.len())
+/// Runs `ip` in this thread's namespace; it has to succeed.
+pub fn ip(arguments: &str) -> String {
+    let output =
+        Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2 is installed");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The interface of that name in this thread's namespace.
 pub fn link_named(name: &str) -> Link {
     let links = Rtnl::open().unwrap().links().unwrap();
     links.into_iter().find(|link| link.name == name).unwrap_or_else(|| panic!("no interface {name}"))
-}
-
-/// Talks to the kernel's tables in this thread's namespace.
-pub fn netlink<T>(work: impl AsyncFnOnce(Handle) -> T) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
-        tokio::spawn(connection);
-        work(handle).await
-    })
-}
-
-/// Adds a cable with both ends here, one of them with the given index.
-pub fn add_cable(near: (&str, [u8; 6], Option<u32>), far: (&str, [u8; 6])) {
-    netlink(async |handle| {
-        let mut cable = LinkVeth::new(near.0, far.0).address(near.1.to_vec());
-        if let Some(index) = near.2 {
-            cable = cable.index(index);
-        }
-        handle.link().add(cable.build()).execute().await.unwrap();
-        let address = LinkUnspec::new_with_name(far.0).address(far.1.to_vec()).build();
-        handle.link().set(address).execute().await.unwrap();
-    });
-}
-
-pub fn link_up(name: &str) {
-    netlink(async |handle| {
-        handle.link().set(LinkUnspec::new_with_name(name).up().build()).execute().await.unwrap();
-    });
-}
-
-pub fn link_down(name: &str) {
-    netlink(async |handle| {
-        handle.link().set(LinkUnspec::new_with_name(name).down().build()).execute().await.unwrap();
-    });
-}
-
-pub fn link_delete(name: &str) {
-    let index = link_named(name).ifindex;
-    netlink(async |handle| handle.link().del(index).execute().await.unwrap());
-}
-
-/// Makes a neighbour believe that `address` is at `mac`.
-pub fn neighbour_put(name: &str, address: IpAddr, mac: [u8; 6], state: NeighbourState) {
-    let index = link_named(name).ifindex;
-    netlink(async |handle| {
-        let entry = handle.neighbours().add(index, address).link_layer_address(&mac).state(state).replace();
-        entry.execute().await.unwrap();
-    });
-}
-
-/// Makes this namespace forget a neighbour.
-pub fn neighbour_forget(name: &str, address: IpAddr) {
-    let index = link_named(name).ifindex;
-    netlink(async |handle| {
-        let mut entry = handle.neighbours().add(index, address);
-        let message = entry.message_mut().clone();
-        handle.neighbours().del(message).execute().await.unwrap();
-    });
-}
-
-/// What this namespace knows about its neighbours.
-pub fn neighbours() -> Vec<(IpAddr, Vec<u8>)> {
-    let entries: Vec<_> =
-        netlink(async |handle| handle.neighbours().get().execute().try_collect().await.unwrap());
-    let known = entries.into_iter().filter_map(|entry| {
-        let (mut address, mut mac) = (None, None);
-        for attribute in entry.attributes {
-            match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(v4.into()),
-                NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(v6.into()),
-                NeighbourAttribute::LinkLayerAddress(bytes) => mac = Some(bytes),
-                _ => {}
-            }
-        }
-        Some((address?, mac?))
-    });
-    known.collect()
-}
-
-pub fn sysctl(name: &str, value: &str) {
-    std::fs::write(format!("/proc/sys/{name}"), value).unwrap_or_else(|error| panic!("{name}: {error}"));
-}
-
-/// Gives an interface an address of its own, with the network around it.
-pub fn address_put(name: &str, address: IpAddr) {
-    let index = link_named(name).ifindex;
-    let bits = if address.is_ipv4() { 24 } else { 64 };
-    netlink(async |handle| handle.address().add(index, address, bits).execute().await.unwrap());
-}
-
-/// Brings an interface up and gives it addresses.
-pub fn configure(name: &str, v4: Ipv4Addr, v6: Ipv6Addr) {
-    sysctl(&format!("net/ipv6/conf/{name}/accept_dad"), "0");
-    link_up("lo");
-    link_up(name);
-    address_put(name, v4.into());
-    address_put(name, v6.into());
 }
 
 fn enter_fresh(flags: UnshareFlags) {
@@ -420,11 +304,33 @@ fn enter_fresh(flags: UnshareFlags) {
 }
 
 /// A namespace that lives as long as the returned descriptor.
-fn namespace() -> File {
+fn peer_namespace() -> File {
     thread::spawn(|| {
         enter_fresh(UnshareFlags::NEWNET);
         File::open(format!("/proc/self/task/{}/ns/net", gettid().as_raw_nonzero())).unwrap()
     })
     .join()
     .unwrap()
+}
+
+/// The same descriptor, for a child process.
+fn inheritable(file: &File) -> std::os::fd::OwnedFd {
+    let fd = rustix::io::dup(file).unwrap();
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).unwrap();
+    fd
+}
+
+fn sysctl(name: &str, value: &str) {
+    std::fs::write(format!("/proc/sys/{name}"), value).unwrap_or_else(|error| panic!("{name}: {error}"));
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// Percentiles of measurements, for printing.
+pub fn percentiles(mut values: Vec<i64>) -> String {
+    values.sort_unstable();
+    let at = |percent: usize| values[(values.len() - 1) * percent / 100];
+    format!("min {} p50 {} p99 {} max {} (n={})", at(0), at(50), at(99), at(100), values.len())
 }
