@@ -1,5 +1,7 @@
 //! The holding page over real sockets, each test in a network namespace of its own. Needs root.
 
+#![allow(clippy::unwrap_used)]
+
 use rustix::thread::{CapabilitySet, UnshareFlags};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};

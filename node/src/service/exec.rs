@@ -7,10 +7,14 @@ use super::process::{Group, OnDrop};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 use stead_proto::health::Probed;
 use stead_proto::limits::TEXT_BYTES_MAX;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::time::timeout;
+
+const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(50);
 
 /// Runs `command` to its end. Cancelling kills it and all that it started.
 pub(super) async fn run(command: &[String]) -> io::Result<Probed> {
@@ -22,26 +26,30 @@ pub(super) async fn run(command: &[String]) -> io::Result<Probed> {
         }
         Err(error) => return Err(error),
     };
-    let tail = read_until_ended(&mut group, &mut output).await;
+    let mut tail = Tail::default();
+    let reading = async {
+        read(&mut output, &mut tail).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = group.ended() => {}
+        () = reading => {}
+    }
     group.kill();
-    Ok(judge(group.reap().await?, &tail))
+    let status = group.reap().await?;
+    if !status.success() {
+        // What was written last may still be in the pipe. Its end comes at once, unless a daemon has it.
+        let _ = timeout(LAST_WORDS_TIME_MAX, read(&mut output, &mut tail)).await;
+    }
+    Ok(judge(status, &tail))
 }
 
-async fn read_until_ended(group: &mut Group, output: &mut pipe::Receiver) -> Tail {
-    let (mut tail, mut chunk, mut open) = (Tail::default(), [0; 4_096], true);
-    loop {
-        tokio::select! {
-            read = output.read(&mut chunk), if open => match read {
-                Ok(bytes @ 1..) => tail.push(chunk.get(..bytes).unwrap_or_default()),
-                Ok(0) | Err(_) => open = false,
-            },
-            () = group.ended() => break,
-        }
-    }
-    while let Ok(bytes @ 1..) = output.try_read(&mut chunk) {
+/// Reads to the end of the output.
+async fn read(output: &mut pipe::Receiver, tail: &mut Tail) {
+    let mut chunk = [0; 4_096];
+    while let Ok(bytes @ 1..) = output.read(&mut chunk).await {
         tail.push(chunk.get(..bytes).unwrap_or_default());
     }
-    tail
 }
 
 fn judge(status: ExitStatus, tail: &Tail) -> Probed {
