@@ -131,7 +131,9 @@ fn the_traffic_is_taken_from_a_hung_application_and_given_back() {
     in_own_network(|| async {
         let application = hung_application(80).await;
         assert!(reaches(VIP, &application).await);
+        let started = Instant::now();
         let holding = hold(VIP, &[80]).await;
+        println!("the page stands after {:?}", started.elapsed());
         assert_eq!(holding.means(), Means::Steered);
         for _ in 0..20 {
             assert!(is_page(&ask(VIP, 80, GET).await.unwrap()));

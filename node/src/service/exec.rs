@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
+/// How long a command that failed has for its last words to be read.
 const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(50);
 
 /// Runs `command` to its end. Cancelling kills it and all that it started.
