@@ -6,6 +6,8 @@ use rustix::thread::{CapabilitySet, UnshareFlags};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use stead_node::holding::{self, CLIENT_TIME_MAX, CLIENTS_MAX, Holding, HoldingError, Means, Page};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -287,6 +289,44 @@ fn stop_hangs_up_on_whoever_is_connected() {
         println!("stopped in {took:?}");
         assert!(took < Duration::from_millis(200));
     });
+}
+
+/// A process that is being started has copies of all descriptors for a moment, so that closing ours ends nothing.
+#[test]
+fn stop_is_immediate_even_while_processes_are_being_started() {
+    let done = Arc::new(AtomicBool::new(false));
+    let starter = std::thread::spawn({
+        let done = done.clone();
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                assert!(Command::new("/bin/true").status().unwrap().success());
+            }
+        }
+    });
+    let test = |port: u16, means: Means| {
+        let test = async move || {
+            for _ in 0..20 {
+                let holding = hold(VIP, &[port]).await;
+                assert_eq!(holding.means(), means);
+                assert!(is_page(&ask(VIP, port, GET).await.unwrap()));
+                holding.stop().await;
+                let application = hung_application(port).await;
+                assert!(reaches(VIP, &application).await);
+            }
+        };
+        std::panic::catch_unwind(|| {
+            in_own_network(move || async move {
+                if means == Means::Bound {
+                    give_up_bpf();
+                }
+                test().await;
+            });
+        })
+    };
+    let results = [test(80, Means::Steered), test(8080, Means::Bound)];
+    done.store(true, Ordering::Relaxed);
+    starter.join().unwrap();
+    assert!(results.iter().all(Result::is_ok));
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub use page::{Page, RETRY_AFTER_S};
 pub use server::{CLIENT_TIME_MAX, CLIENTS_MAX, HEAD_BYTES_MAX};
 
 use page::Answer;
+use server::Listener;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -153,7 +154,7 @@ impl Holding {
     }
 }
 
-type Steered = Result<(Steering, tokio::net::TcpListener), String>;
+type Steered = Result<(Steering, Listener), String>;
 
 /// The outer error ends the attempt to hold, the inner one only this way of doing it.
 async fn steer(address: IpAddr, ports: &BTreeSet<u16>) -> Result<Steered, HoldingError> {
@@ -178,19 +179,15 @@ async fn steer(address: IpAddr, ports: &BTreeSet<u16>) -> Result<Steered, Holdin
         Err(_) => Err("the kernel did not load the program in time".into()),
     };
     Ok(steered.and_then(|(steering, listener)| {
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
+        let listener = Listener::new(listener).map_err(|error| error.to_string())?;
         Ok((steering, listener))
     }))
 }
 
-fn bind(
-    address: IpAddr,
-    ports: &BTreeSet<u16>,
-    why: &str,
-) -> Result<Vec<tokio::net::TcpListener>, HoldingError> {
+fn bind(address: IpAddr, ports: &BTreeSet<u16>, why: &str) -> Result<Vec<Listener>, HoldingError> {
     let bind_one = |port: &u16| {
         let at = SocketAddr::new(address, *port);
-        let listener = listen(at).and_then(tokio::net::TcpListener::from_std);
+        let listener = listen(at).and_then(Listener::new);
         listener.map_err(|source| {
             if source.kind() == io::ErrorKind::AddrInUse {
                 HoldingError::PortTaken { port: *port, why: why.to_owned() }

@@ -7,8 +7,10 @@
 //! Deliberately absent: keep-alive, parsing of the request beyond its method, and TLS.
 
 use super::page::Answer;
+use socket2::SockRef;
 use std::collections::VecDeque;
 use std::io;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,12 +34,32 @@ const DRAIN_BYTES_MAX: usize = 64 * 1024;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 const CHUNK_BYTES: usize = 1_024;
 
+/// A socket that stops listening when it is dropped. Closing it is not enough: a process that is just being
+/// started has a copy of its descriptor for a moment, and would keep the port.
+#[derive(Debug)]
+pub(super) struct Listener(TcpListener);
+
+impl Listener {
+    /// `socket` listens and does not block.
+    pub(super) fn new(socket: std::net::TcpListener) -> io::Result<Self> {
+        TcpListener::from_std(socket).map(Self)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Err(error) = SockRef::from(&self.0).shutdown(Shutdown::Both) {
+            tracing::debug!(%error, "cannot shut the listening socket down before closing it");
+        }
+    }
+}
+
 /// Serves until it is dropped, which also ends every connection.
-pub(super) async fn serve(listener: TcpListener, answer: Arc<Answer>, served: Arc<AtomicU64>) {
+pub(super) async fn serve(listener: Listener, answer: Arc<Answer>, served: Arc<AtomicU64>) {
     let mut clients = JoinSet::new();
     let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let stream = match listener.accept().await {
+        let stream = match listener.0.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::debug!(%error, "cannot accept a visitor");

@@ -1,8 +1,9 @@
 //! Takes an address's ports away from whoever listens on them, by the kernel's socket lookup
 //! (`steer.bpf.c`, Linux 5.9).
 //!
-//! **Invariant.** Dropping a [`Steering`] gives the ports back at once: the attachment is a link that
-//! lives as long as its descriptor, so the death of the agent has the same effect.
+//! **Invariant.** Dropping a [`Steering`] gives the ports back at once, by forgetting them in the map: the
+//! attachment lives until the last copy of its descriptor is closed, and a process that is just being started
+//! has one for a moment. The death of the agent ends the attachment.
 
 use aya::EbpfLoader;
 use aya::maps::{HashMap, SockMap};
@@ -24,7 +25,21 @@ pub(super) enum Fate {
 /// The program in the kernel, and all that it needs to stay there.
 #[derive(Debug)]
 pub(super) struct Steering {
-    _object: aya::Ebpf,
+    object: aya::Ebpf,
+    ports: Vec<u16>,
+}
+
+impl Drop for Steering {
+    fn drop(&mut self) {
+        let Some(Ok(mut fates)) = self.object.map_mut("PORTS").map(HashMap::<_, u32, u32>::try_from) else {
+            return;
+        };
+        for port in &self.ports {
+            if let Err(error) = fates.remove(&u32::from(*port)) {
+                tracing::warn!(port, %error, "the kernel steers a port for as long as the agent runs");
+            }
+        }
+    }
 }
 
 impl Steering {
@@ -37,7 +52,7 @@ impl Steering {
         namespace: &File,
     ) -> Result<Self, String> {
         match load(address, ports, listener, namespace) {
-            Ok(object) => Ok(Self { _object: object }),
+            Ok(object) => Ok(Self { object, ports: ports.iter().map(|(port, _)| *port).collect() }),
             Err(error) => Err(chain(error.as_ref())),
         }
     }

@@ -1,6 +1,7 @@
 //! What must run on this node: probes it, brings it back, and tells what is to be thought of it.
 //!
-//! One task per service runs its probes, feeds [`stead_proto::health`] and carries out its advice. A second one, started with the first restart, keeps the command that was started.
+//! One task per service runs its probes, feeds [`stead_proto::health`] and carries out its advice. A second
+//! one, started with the first restart, keeps the command that was started.
 //!
 //! **Invariant.** Nothing here waits for the receiver of the events: when it is slow, it gets the latest
 //! verdict of each service instead of all of them. At most one restart of a service is under way.
