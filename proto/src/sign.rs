@@ -171,8 +171,7 @@ mod tests {
         for bit in 0..frame.len() * 8 {
             let mut broken = frame.clone();
             broken[bit / 8] ^= 1 << (bit % 8);
-            let believed =
-                codec::decode::<Signed<Promise>>(&broken, 1_000).is_ok_and(|s| s.verify(HERE).is_ok());
+            let believed = codec::decode::<Signed<Promise>>(&broken, 1_000).is_ok_and(|s| s.verify(HERE).is_ok());
             assert!(!believed, "bit {bit}");
         }
     }
