@@ -11,7 +11,7 @@ use super::acts::Act;
 
 /// An act that was played.
 #[derive(Clone, Debug)]
-pub struct Played {
+pub(super) struct Played {
     pub(super) act: Act,
     pub(super) who: String,
     pub(super) from: String,

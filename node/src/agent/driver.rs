@@ -123,7 +123,16 @@ pub(super) fn start(
         Announcer::open(link).inspect_err(|error| tracing::error!(%error, "cannot announce addresses")).ok()
     });
     let uplink = uplink.map(|link| link.ifindex);
-    let drivers = Drivers { uplink, announcer, vip, margin, served: BTreeMap::new(), looks: false, leases: leases.clone(), events };
+    let drivers = Drivers {
+        uplink,
+        announcer,
+        vip,
+        margin,
+        served: BTreeMap::new(),
+        looks: false,
+        leases: leases.clone(),
+        events,
+    };
     let thread =
         std::thread::Builder::new().name("stead-driver".into()).spawn(move || drivers.run(&receiver))?;
     Ok((DriverHandle { orders, leases }, thread))
@@ -213,9 +222,9 @@ impl Drivers {
             }
             let address = served.serving.spec.address;
             let announce = served.announcement_due(now);
-            let repaired = if looks { self.repair(address, now, until) } else { self.prolong(address, now, until) };
-            let announced =
-                if announce || repaired == Ok(true) { self.announce(address) } else { Ok(()) };
+            let repaired =
+                if looks { self.repair(address, now, until) } else { self.prolong(address, now, until) };
+            let announced = if announce || repaired == Ok(true) { self.announce(address) } else { Ok(()) };
             let trouble = repaired.err().or(announced.err());
             if let Some(trouble) = trouble {
                 tracing::warn!(endpoint = %name, trouble, "cannot look after the address");

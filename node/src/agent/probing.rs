@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::owner::vips;
 use crate::vip::probe::{Probe, probe};
+use crate::vip::rtnl::Link;
 
 const ANSWER_WAIT: Duration = Duration::from_millis(300);
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -22,7 +23,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Probes each address of the site that this node may serve.
 pub(super) async fn run(
     me: NodeId,
-    uplink: u32,
+    uplink: Link,
     mut states: watch::Receiver<Arc<State>>,
     events: mpsc::Sender<Event>,
 ) {
@@ -36,7 +37,7 @@ pub(super) async fn run(
             if known.get(&name).is_some_and(|(_, free)| *free) {
                 continue;
             }
-            let taken = ask(uplink, address).await;
+            let taken = ask(&uplink, address).await;
             known.insert(name.clone(), (address, taken.is_none()));
             if events.send(Event::Probed { endpoint: name, taken }).await.is_err() {
                 return;
@@ -51,18 +52,16 @@ pub(super) async fn run(
 }
 
 /// Who has the address, if another host has.
-async fn ask(uplink: u32, address: IpAddr) -> Option<String> {
-    let asked = tokio::task::spawn_blocking(move || probe(uplink, address, ANSWER_WAIT)).await;
-    match asked {
-        Ok(Ok(Probe::Free)) => None,
-        Ok(Ok(Probe::TakenBy(mac))) => {
+async fn ask(uplink: &Link, address: IpAddr) -> Option<String> {
+    match probe(uplink, address, ANSWER_WAIT).await {
+        Ok(Probe::Free) => None,
+        Ok(Probe::TakenBy(mac)) => {
             let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
             Some(mac.join(":"))
         }
-        Ok(Err(error)) => {
+        Err(error) => {
             tracing::warn!(%address, %error, "cannot ask whether another host has the address");
             None
         }
-        Err(_) => None,
     }
 }

@@ -22,22 +22,23 @@ use super::admin::Admin;
 use super::error::AgentError;
 use super::inbox::Inbox;
 use super::owner::{Inlets, Owner, StatusQuery, vips};
+use super::pages::Pages;
 use super::peer::QuicCourier;
 use super::records_file::RecordsFile;
 use super::replica::StateReplica;
 use super::watch::{MEMORIES_KEY, accepted_keys};
 use super::worker::Worker;
-use super::{driver, probing, realtime, socket, watch as watching};
+use super::{driver, links, probing, realtime, socket, watch as watching};
 use crate::clock;
 use crate::config::Config;
 use crate::consensus::{Compaction, Consensus, Settings, Timing};
-use crate::holding::HoldingPages;
 use crate::identity::Identity;
 use crate::kernel::gate::{Gate, GateConfig, Rung};
 use crate::service::{Children, Services};
 use crate::storage::Create;
 use crate::transport::{Datagram, Directory, Inbound, Inboxes, Profile, Transport};
 use crate::vip::Vip;
+use crate::vip::rtnl::{Link, Rtnl};
 
 const INCARNATION_KEY: &str = "incarnation";
 const META_DEADLINE: Duration = Duration::from_secs(10);
@@ -54,7 +55,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 struct Kernel {
     gate: Option<Gate>,
     vip: Option<Vip>,
-    uplink: Option<u32>,
+    uplink: Option<Link>,
     seen: GateSeen,
     coarse: bool,
 }
@@ -113,8 +114,9 @@ pub(super) async fn run(config: &Config) -> Result<(), AgentError> {
     let (query_sender, queries) = mpsc::channel::<StatusQuery>(QUERIES_MAX);
     let (effect_sender, effects) = mpsc::channel::<Effect>(EFFECTS_MAX);
     let (drives, driver_thread) =
-        driver::start(kernel.uplink, kernel.vip, kernel.coarse, event_sender.clone())
+        driver::start(kernel.uplink.as_ref(), kernel.vip, kernel.coarse, event_sender.clone())
             .map_err(AgentError::Threads)?;
+    let link_driver = drives.clone();
     let mesh = Mesh::new(
         now,
         Start {
@@ -163,7 +165,8 @@ pub(super) async fn run(config: &Config) -> Result<(), AgentError> {
     tasks.spawn(inbox.run(messages));
     tasks.spawn(socket::serve(listener, admin));
     if let Some(uplink) = kernel.uplink {
-        tasks.spawn(probing::run(me, uplink, states.clone(), event_sender.clone()));
+        tasks.spawn(probing::run(me, uplink.clone(), states.clone(), event_sender.clone()));
+        tasks.spawn(links::run(uplink.ifindex, link_driver, event_sender.clone()));
     }
     tasks.spawn(watching::services(service_events, event_sender.clone()));
     tasks.spawn(watching::hints(transport.clone(), config.peers.clone(), hint_states));
@@ -173,7 +176,7 @@ pub(super) async fn run(config: &Config) -> Result<(), AgentError> {
         consensus: consensus.clone(),
         events: event_sender.clone(),
         joined,
-        holding: HoldingPages::new(),
+        pages: Pages::default(),
     };
     let worker = tokio::spawn(worker.run(effects));
     tracing::info!(node = %me, name = %config.name, cluster = ?cluster, version = super::VERSION, "agent started");
@@ -271,11 +274,11 @@ fn boot_id() -> Result<BootId, AgentError> {
 }
 
 fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
-    let uplink = interface_index(&config.uplink);
+    let uplink = find_link(&config.uplink);
     let vip = Vip::open().inspect_err(|error| tracing::warn!(%error, "no netlink")).ok();
     let wanted = config.gate.as_deref().and_then(rung_named);
     let mut seen = GateSeen { rung: "none".into(), slack_ms: 0, shortfalls: Vec::new() };
-    let Some(ifindex) = uplink else {
+    let Some(ifindex) = uplink.as_ref().map(|link| link.ifindex) else {
         let missing = format!("the uplink {} does not exist: no address can be served", config.uplink);
         tracing::error!("{missing}");
         seen.shortfalls.push(missing);
@@ -304,10 +307,9 @@ fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
     }
 }
 
-fn interface_index(name: &str) -> Option<u32> {
-    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
-    let any = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
-    netdevice::name_to_index(&any, name).ok()
+fn find_link(name: &str) -> Option<Link> {
+    let links = Rtnl::open().and_then(|mut rtnl| rtnl.links());
+    links.unwrap_or_default().into_iter().find(|link| link.name == name)
 }
 
 /// The rung that `gate` in agent.toml asks for.

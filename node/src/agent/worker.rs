@@ -12,9 +12,9 @@ use stead_proto::memory::{Memories, Memory};
 use stead_proto::mesh::{Effect, Event};
 use tokio::sync::mpsc;
 
+use super::pages::Pages;
 use super::watch::MEMORIES_KEY;
 use crate::consensus::Consensus;
-use crate::holding::HoldingPages;
 
 const PROPOSAL_DEADLINE: Duration = Duration::from_secs(2);
 const META_DEADLINE: Duration = Duration::from_secs(5);
@@ -24,14 +24,22 @@ pub(super) struct Worker {
     pub(super) consensus: Arc<Consensus>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) joined: Arc<AtomicBool>,
-    pub(super) holding: HoldingPages,
+    pub(super) pages: Pages,
 }
 
 impl Worker {
     /// Carries out effects until the owner ends, or this node turns out to be a restored image: then what
     /// its peers saw of it.
     pub(super) async fn run(mut self, mut effects: mpsc::Receiver<Effect>) -> Option<Memory> {
-        while let Some(effect) = effects.recv().await {
+        loop {
+            let effect = match tokio::time::timeout(self.pages.retry_after(), effects.recv()).await {
+                Ok(Some(effect)) => effect,
+                Ok(None) => break,
+                Err(_) => {
+                    self.pages.retry().await;
+                    continue;
+                }
+            };
             match effect {
                 Effect::Propose { ticket, command } => self.propose(ticket, *command),
                 Effect::Campaign => self.campaign(),
@@ -47,7 +55,7 @@ impl Worker {
                     tracing::info!(%node, term, "a voter is stranded above our term: an election will follow");
                     self.consensus.admit(term, node.0);
                 }
-                Effect::HoldingPage { endpoint, spec, on } => self.holding.set(endpoint, *spec, on).await,
+                Effect::HoldingPage { endpoint, spec, on } => self.pages.set(endpoint, *spec, on).await,
                 Effect::KeepMemories(memories) => self.keep(&memories),
                 Effect::Join => {
                     tracing::info!("the others remember nothing that this node forgot: taking part");
@@ -62,7 +70,7 @@ impl Worker {
                 | Effect::Cease { .. } => tracing::error!("an effect of the owner's reached the worker"),
             }
         }
-        self.holding.clear().await;
+        self.pages.clear().await;
         None
     }
 

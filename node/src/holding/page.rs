@@ -1,137 +1,141 @@
-//! The bytes of the holding page: pure, made once when the page is put up.
+//! What a visitor reads when nothing healthy is left: one calm page, and the headers that make search
+//! engines wait instead of forgetting the site.
 //!
-//! **Invariant.** The page needs nothing from anywhere else, and no text of the site can become markup.
-//!
-//! Deliberately absent: a script, an automatic reload (it takes the page away from who still reads it), and
-//! words of our own beside the operator's: they would be in one language and he may write another.
+//! **Invariant.** The page needs nothing but itself: no script, no font, no picture, no other host. What the
+//! operator writes is text and can never become markup.
 
-use stead_proto::site::HoldingText;
+use stead_proto::limits::TEXT_BYTES_MAX;
 
-/// Style for light and dark screens; the colours reach a contrast of at least 12:1 in both.
-const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1c2530;--paper:#fbfaf8;--mark:#b8763a}\
-@media(prefers-color-scheme:dark){:root{--ink:#e8e6e1;--paper:#15191e;--mark:#d79a62}}\
-body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--paper);color:var(--ink);\
-font:1.125rem/1.6 system-ui,sans-serif}\
-main{max-width:34rem;padding:2rem;overflow-wrap:anywhere}\
-h1{margin:0 0 1rem;font-size:1.9rem;line-height:1.25;font-weight:600}\
-h1::before{content:'';display:block;width:3rem;height:.25rem;margin-bottom:1.5rem;background:var(--mark)}\
-p{margin:0;white-space:pre-line}";
+/// How long visitors and search engines are asked to wait, if nothing else is said, in seconds.
+pub const RETRY_AFTER_S: u32 = 120;
 
-/// One whole answer, ready to be sent.
-#[derive(Debug)]
-pub(super) struct Page {
-    answer: Vec<u8>,
-    head_bytes: usize,
+/// What the page says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The heading and the window's title; cut after [`TEXT_BYTES_MAX`] bytes.
+    pub title: String,
+    /// One paragraph; cut after [`TEXT_BYTES_MAX`] bytes.
+    pub message: String,
+    /// For the `Retry-After` header, in seconds.
+    pub retry_after_s: u32,
 }
 
-impl Page {
-    /// The answer that says `text`.
-    pub(super) fn new(text: &HoldingText) -> Self {
-        let body = body(text);
-        let mut answer = format!(
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            title: "We will be right back".into(),
+            message:
+                "This site cannot be shown at the moment. The fault is on our side, it has been noticed, and \
+                      the site is being brought back. Please try again in a few minutes."
+                    .into(),
+            retry_after_s: RETRY_AFTER_S,
+        }
+    }
+}
+
+/// The page as it goes over the wire.
+#[derive(Debug)]
+pub(super) struct Answer {
+    head: Vec<u8>,
+    whole: Vec<u8>,
+}
+
+impl Answer {
+    pub(super) fn new(page: &Page) -> Self {
+        let html = html(page);
+        let head = format!(
             "HTTP/1.1 503 Service Unavailable\r\n\
-             Content-Type: text/html; charset=utf-8\r\n\
-             Content-Length: {}\r\n\
              Retry-After: {}\r\n\
              Cache-Control: no-store\r\n\
-             Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n\
-             X-Content-Type-Options: nosniff\r\n\
-             Connection: close\r\n\r\n",
-            body.len(),
-            text.retry_after_s.max(1),
+             Content-Type: text/html; charset=utf-8\r\n\
+             Content-Length: {}\r\n\
+             Connection: close\r\n\
+             \r\n",
+            page.retry_after_s,
+            html.len(),
         )
         .into_bytes();
-        let head_bytes = answer.len();
-        answer.extend(body.bytes());
-        Self { answer, head_bytes }
+        let whole = [head.as_slice(), html.as_bytes()].concat();
+        Self { head, whole }
     }
 
-    /// The answer to GET, POST and all others.
+    /// For GET and whatever else a client may send.
     pub(super) fn whole(&self) -> &[u8] {
-        &self.answer
+        &self.whole
     }
 
-    /// The answer to HEAD (RFC 9110 §9.3.2): the same without the content.
+    /// For HEAD (RFC 9110 §9.3.2): the same without the page.
     pub(super) fn head(&self) -> &[u8] {
-        self.answer.get(..self.head_bytes).unwrap_or_default()
+        &self.head
     }
 }
 
-fn body(text: &HoldingText) -> String {
-    let default = HoldingText::default();
-    // Whose words they are decides their language; of the operator's nothing is known.
-    let language = if text.title == default.title && text.message == default.message { "en" } else { "" };
-    let (title, message) = (escaped(&text.title), escaped(&text.message));
+fn html(page: &Page) -> String {
+    let (title, message) = (escape(&page.title), escape(&page.message));
     format!(
-        "<!doctype html>\n<html lang=\"{language}\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <h1 dir=\"auto\">{title}</h1>\n<p dir=\"auto\">{message}</p>\n</main>\n</body>\n</html>\n"
+        r#"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; background: #fafaf8; color: #222;
+  font: 1.125rem/1.6 system-ui, sans-serif; }}
+main {{ max-width: 34rem; padding: 2rem; overflow-wrap: anywhere; }}
+h1 {{ font-size: 1.75rem; line-height: 1.25; }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #16181b; color: #e6e6e3; }} }}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<p>{message}</p>
+</main>
+</body>
+</html>
+"#
     )
 }
 
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.trim().chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            '\n' => safe.push('\n'),
-            other if other.is_control() => safe.push(' '),
-            other => safe.push(other),
+fn escape(text: &str) -> String {
+    let text = text.get(..text.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or_default();
+    text.chars().fold(String::new(), |mut escaped, c| {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c if c.is_control() => escaped.push(' '),
+            c => escaped.push(c),
         }
-    }
-    safe
+        escaped
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(title: &str, message: &str) -> HoldingText {
-        HoldingText { title: title.into(), message: message.into(), retry_after_s: 0 }
-    }
-
     #[test]
-    fn the_bytes_of_the_page_stay_what_they_are() {
-        let page = Page::new(&HoldingText::default());
-        let golden = include_str!("page.golden");
-        assert_eq!(String::from_utf8_lossy(page.whole()).replace("\r\n", "\n"), golden);
-        assert_eq!(
-            page.whole().iter().filter(|byte| **byte == b'\r').count(),
-            9,
-            "header lines end with CRLF"
+    fn what_the_operator_writes_is_text() {
+        let title = "<script>alert('x')</script> & \"co\"\n".into();
+        let html = html(&Page { title, message: "é".repeat(1_000), ..Page::default() });
+        assert!(
+            html.contains("<h1>&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;co&quot; </h1>")
         );
+        assert!(html.contains(&format!("<p>{}</p>", "é".repeat(150))));
+        assert!(!html.contains("<script"));
     }
 
     #[test]
-    fn the_length_is_that_of_the_content_and_head_has_none() {
-        let page = Page::new(&said("Größere Wartung", "Kurz weg.\nGleich zurück."));
-        let (head, content) = page.whole().split_at(page.head().len());
-        let head = std::str::from_utf8(head).unwrap();
-        assert!(head.ends_with("\r\n\r\n"));
-        assert!(head.contains(&format!("Content-Length: {}\r\n", content.len())), "{head}");
-        assert!(head.contains("Retry-After: 1\r\n"), "zero would ask for a storm: {head}");
-    }
-
-    #[test]
-    fn no_text_of_the_site_becomes_markup_or_loads_anything() {
-        let page = Page::new(&said("</title><script src=//x>", "\"'&<img src=http://x>\u{1b}[0m"));
-        let text = String::from_utf8(page.whole().to_vec()).unwrap();
-        assert!(text.contains("<title>&lt;/title&gt;&lt;script src=//x&gt;</title>"));
-        assert!(text.contains("&quot;&#39;&amp;&lt;img src=http://x&gt; [0m</p>"));
-        for loader in ["<script", "<img", "<link", "url(", "@import", "\u{1b}"] {
-            assert!(!text.contains(loader), "{loader:?} in {text}");
+    fn the_page_loads_nothing_from_anywhere() {
+        let html = html(&Page::default());
+        for word in ["http:", "https:", "//", "src=", "href=", "url(", "@import"] {
+            assert!(!html.contains(word), "{word}");
         }
-    }
-
-    #[test]
-    fn only_our_own_words_are_called_english() {
-        assert!(body(&HoldingText::default()).contains("<html lang=\"en\">"));
-        assert!(body(&said("Kurz weg", "Gleich zurück")).contains("<html lang=\"\">"));
     }
 }

@@ -3,27 +3,23 @@
 //! **Invariant.** When the probe is over, in whatever way, nothing of the command's process group is left.
 
 use super::output::Tail;
-use super::process::Group;
+use super::process::{Group, OnDrop};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 use stead_proto::health::Probed;
 use stead_proto::limits::TEXT_BYTES_MAX;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::time::timeout;
 
-/// Kills the group when the probe is over, also when its time limit cancels it.
-struct Killed(Group);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        self.0.kill();
-    }
-}
+/// How long a command that failed has for its last words to be read.
+const LAST_WORDS_TIME_MAX: Duration = Duration::from_millis(50);
 
 /// Runs `command` to its end. Cancelling kills it and all that it started.
 pub(super) async fn run(command: &[String]) -> io::Result<Probed> {
-    let (group, mut output) = match Group::spawn(command) {
+    let (mut group, mut output) = match Group::spawn(command, OnDrop::Kill) {
         Ok(started) => started,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
             let program = command.first().map_or("", String::as_str);
@@ -31,27 +27,30 @@ pub(super) async fn run(command: &[String]) -> io::Result<Probed> {
         }
         Err(error) => return Err(error),
     };
-    let mut killed = Killed(group);
-    let tail = read_until_ended(&killed.0, &mut output).await;
-    killed.0.kill();
-    Ok(judge(killed.0.reap().await?, &tail))
+    let mut tail = Tail::default();
+    let reading = async {
+        read(&mut output, &mut tail).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = group.ended() => {}
+        () = reading => {}
+    }
+    group.kill();
+    let status = group.reap().await?;
+    if !status.success() {
+        // What was written last may still be in the pipe. Its end comes at once, unless a daemon has it.
+        let _ = timeout(LAST_WORDS_TIME_MAX, read(&mut output, &mut tail)).await;
+    }
+    Ok(judge(status, &tail))
 }
 
-async fn read_until_ended(group: &Group, output: &mut pipe::Receiver) -> Tail {
-    let (mut tail, mut chunk, mut open) = (Tail::default(), [0; 4_096], true);
-    loop {
-        tokio::select! {
-            read = output.read(&mut chunk), if open => match read {
-                Ok(bytes @ 1..) => tail.push(chunk.get(..bytes).unwrap_or_default()),
-                Ok(0) | Err(_) => open = false,
-            },
-            () = group.ended() => break,
-        }
-    }
-    while let Ok(bytes @ 1..) = output.try_read(&mut chunk) {
+/// Reads to the end of the output.
+async fn read(output: &mut pipe::Receiver, tail: &mut Tail) {
+    let mut chunk = [0; 4_096];
+    while let Ok(bytes @ 1..) = output.read(&mut chunk).await {
         tail.push(chunk.get(..bytes).unwrap_or_default());
     }
-    tail
 }
 
 fn judge(status: ExitStatus, tail: &Tail) -> Probed {

@@ -28,15 +28,13 @@ pub(super) async fn get(stream: &mut TcpStream, request: &str, expect: StatusRan
     loop {
         let (read, room) = answer.split_at_mut(filled);
         if room.is_empty() || read.contains(&b'\n') {
-            break;
+            return Ok(judge(read, expect));
         }
         match stream.read(room).await? {
-            0 => break,
+            0 => return Ok(judge(read, expect)),
             bytes => filled += bytes,
         }
     }
-    let (read, _) = answer.split_at(filled);
-    Ok(judge(read, expect))
 }
 
 fn judge(answer: &[u8], expect: StatusRange) -> Probed {
@@ -79,9 +77,9 @@ mod tests {
         assert_eq!(judge(b"HTTP/1.1 200 OK\r\n", range), Probed::Ok);
         assert_eq!(judge(b"HTTP/1.0 399\r\n", range), Probed::Ok);
         assert_eq!(judge(b"HTTP/1.1 204", range), Probed::Ok);
-        let bad = |answer: &[u8], word: &str| match judge(answer, range) {
-            Probed::Bad(text) => assert!(text.contains(word), "{text}"),
-            other => panic!("{other:?}"),
+        let bad = |answer: &[u8], word: &str| {
+            let judged = judge(answer, range);
+            assert!(matches!(&judged, Probed::Bad(text) if text.contains(word)), "{judged:?}");
         };
         bad(b"HTTP/1.1 503 Service Unavailable\r\n", "status 503");
         bad(b"HTTP/1.1 2000 OK\r\n", "not HTTP");

@@ -6,7 +6,7 @@
 
 use super::Children;
 use super::output;
-use super::process::{GRACE, Group};
+use super::process::{GRACE, Group, OnDrop};
 use stead_proto::id::Name;
 use stead_proto::service::RestartHow;
 use tokio::sync::mpsc;
@@ -63,7 +63,7 @@ impl Kept {
                     Some(Order::Finish(Children::Stop)) => return self.stop().await,
                     Some(Order::Finish(Children::Leave)) | None => return,
                 },
-                () = ended(self.group.as_ref()) => self.reap().await,
+                () = ended(self.group.as_mut()) => self.reap().await,
             }
         }
     }
@@ -71,7 +71,7 @@ impl Kept {
     async fn restart(&mut self, how: &RestartHow) {
         self.stop().await;
         let command = command(how);
-        match Group::spawn(&command) {
+        match Group::spawn(&command, OnDrop::Leave) {
             Ok((group, pipe)) => {
                 tracing::info!(service = %self.service, ?command, "restarting");
                 self.group = Some(group);
@@ -102,7 +102,7 @@ impl Kept {
     }
 }
 
-async fn ended(group: Option<&Group>) {
+async fn ended(group: Option<&mut Group>) {
     match group {
         Some(group) => group.ended().await,
         None => std::future::pending().await,

@@ -1,7 +1,7 @@
 //! What must run on this node: probes it, brings it back, and tells what is to be thought of it.
 //!
-//! One task per service runs its probes ([`probe`](self)), feeds [`stead_proto::health`] and carries out its
-//! advice. A second one, started with the first restart, keeps the command that was started.
+//! One task per service runs its probes, feeds [`stead_proto::health`] and carries out its advice. A second
+//! one, started with the first restart, keeps the command that was started.
 //!
 //! **Invariant.** Nothing here waits for the receiver of the events: when it is slow, it gets the latest
 //! verdict of each service instead of all of them. At most one restart of a service is under way.
@@ -17,9 +17,7 @@ mod output;
 mod probe;
 mod process;
 mod runner;
-mod sys;
 
-use crate::clock::now;
 use runner::{Order, Runner};
 use std::collections::BTreeMap;
 use stead_proto::health::Verdict;
@@ -171,4 +169,11 @@ fn accept(services: Vec<Service>) -> Result<BTreeMap<Name, Service>, ServiceErro
 
 fn list(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// This node's clock (`CLOCK_BOOTTIME`).
+fn now() -> Instant {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let part = |value: i64| u64::try_from(value).expect("time since boot is not negative");
+    Instant::from_ns(part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec))
 }

@@ -1,18 +1,15 @@
 //! A command in its own process group, with one pipe for all it says.
 //!
 //! **Invariant.** A group is signalled only while its leader is not yet reaped, so that its number cannot
-//! belong to anybody else; afterwards signalling does nothing. Nothing is killed by dropping; whoever wants
-//! that says so.
+//! belong to anybody else.
 
-use super::sys;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::time::timeout;
 
 /// How long a command has to end by itself after SIGTERM.
@@ -22,62 +19,83 @@ pub(super) const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Group {
     child: Child,
-    exit: AsyncFd<OwnedFd>,
+    leader: Pid,
+    /// Any child of this process ended.
+    some_ended: unix::Signal,
+    on_drop: OnDrop,
+    reaped: bool,
+}
+
+/// What dropping a [`Group`] does to it, if it still runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnDrop {
+    Kill,
+    Leave,
 }
 
 impl Group {
     /// Starts `command` without a shell, with nothing to read, and one pipe for what it writes.
-    pub(super) fn spawn<S: AsRef<str>>(command: &[S]) -> io::Result<(Self, pipe::Receiver)> {
+    pub(super) fn spawn<S: AsRef<str>>(command: &[S], on_drop: OnDrop) -> io::Result<(Self, pipe::Receiver)> {
         let mut words = command.iter().map(AsRef::as_ref);
         let program = words.next().ok_or(io::ErrorKind::InvalidInput)?;
         let (reader, writer) = io::pipe()?;
         let output = pipe::Receiver::from_owned_fd(reader.into())?;
         let mut command = Command::new(program);
         command.args(words).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
+        // Listening begins before the command does: its end cannot be missed.
+        let some_ended = unix::signal(SignalKind::child())?;
         let child = command.spawn()?;
-        let leader = leader(&child).expect("a child that was just started and not awaited has an id");
-        match sys::watch(leader) {
-            Ok(exit) => Ok((Self { child, exit }, output)),
-            Err(error) => {
-                signal(&child, Signal::KILL);
-                Err(error)
+        let leader = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let leader = leader.expect("a child that was just started and not awaited has an id");
+        Ok((Self { child, leader, some_ended, on_drop, reaped: false }, output))
+    }
+
+    /// Waits for the command itself to end, without reaping it. May be cancelled.
+    pub(super) async fn ended(&mut self) {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while let Ok(None) = waitid(WaitId::Pid(self.leader), look) {
+            if self.some_ended.recv().await.is_none() {
+                return;
             }
         }
     }
 
-    /// Waits for the command itself to end, without reaping it. May be cancelled.
-    pub(super) async fn ended(&self) {
-        // The only error is that the runtime is going away, and then nobody waits any more.
-        let _ = self.exit.readable().await;
+    /// Takes the status of a command that ended.
+    pub(super) async fn reap(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await;
+        self.reaped = true;
+        status
     }
 
     /// Kills what is left of the group, at once.
     pub(super) fn kill(&self) {
-        signal(&self.child, Signal::KILL);
-    }
-
-    /// Takes the status of a command that ended. From here on the group is not signalled any more.
-    pub(super) async fn reap(&mut self) -> io::Result<ExitStatus> {
-        self.child.wait().await
+        self.signal(Signal::KILL);
     }
 
     /// Asks the group to end, kills what is left after [`GRACE`].
     pub(super) async fn stop(mut self) {
-        signal(&self.child, Signal::TERM);
+        self.signal(Signal::TERM);
         let _ = timeout(GRACE, self.ended()).await;
         self.kill();
         let _ = timeout(GRACE, self.reap()).await;
     }
-}
 
-/// The number of the process and of its group, until it is reaped.
-fn leader(child: &Child) -> Option<Pid> {
-    Pid::from_raw(child.id()?.try_into().ok()?)
-}
-
-fn signal(child: &Child, signal: Signal) {
-    if let Some(leader) = leader(child) {
-        // ESRCH: all of them have ended already, which is what was wanted.
-        let _ = kill_process_group(leader, signal);
+    fn signal(&self, signal: Signal) {
+        if !self.reaped {
+            send(self.leader, signal);
+        }
     }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.on_drop == OnDrop::Kill {
+            self.kill();
+        }
+    }
+}
+
+fn send(leader: Pid, signal: Signal) {
+    // ESRCH: all of them have ended already, which is what was wanted.
+    let _ = kill_process_group(leader, signal);
 }

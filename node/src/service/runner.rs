@@ -2,8 +2,7 @@
 
 use super::keeper::Keeper;
 use super::probe::{Outcome, probe};
-use super::{Children, ServiceEvent};
-use crate::clock::now;
+use super::{Children, ServiceEvent, now};
 use std::pin::pin;
 use std::time::Duration;
 use stead_proto::health::{Advice, Health, Probed, Verdict};
@@ -158,5 +157,43 @@ async fn sleep_for(ns: Option<u64>) {
     match ns {
         Some(ns) => sleep(Duration::from_nanos(ns)).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stead_proto::service::Check;
+
+    #[test]
+    fn a_slow_receiver_gets_the_latest_verdict_and_holds_nothing_up() {
+        let mut service = Service::new("web".parse().unwrap(), Check::Tcp { port: 80 });
+        (service.rise, service.fall) = (1, 1);
+        let first = ServiceEvent { name: service.name.clone(), verdict: Verdict::Unknown, at: now() };
+        let ((latest, _keep), (events, mut receiver)) = (watch::channel(first), mpsc::channel(1));
+        let mut runner = Runner::new(service, latest, events);
+        for probed in [Probed::Ok, Probed::Refused, Probed::Ok, Probed::Refused, Probed::Refused] {
+            runner.take(Outcome::Found(probed));
+        }
+        assert_eq!(receiver.try_recv().unwrap().verdict, Verdict::Healthy);
+        assert!(receiver.try_recv().is_err());
+        runner.take(Outcome::Found(Probed::Refused));
+        assert_eq!(receiver.try_recv().unwrap(), *runner.latest.borrow());
+    }
+
+    #[test]
+    fn a_node_that_cannot_probe_is_believed_three_times_only() {
+        let mut service = Service::new("web".parse().unwrap(), Check::Tcp { port: 80 });
+        (service.rise, service.fall) = (1, 1);
+        let first = ServiceEvent { name: service.name.clone(), verdict: Verdict::Unknown, at: now() };
+        let ((latest, _keep), (events, _receiver)) = (watch::channel(first), mpsc::channel(1));
+        let mut runner = Runner::new(service, latest, events);
+        runner.take(Outcome::Found(Probed::Ok));
+        for _ in 0..3 {
+            runner.take(Outcome::Inconclusive("no descriptors".into()));
+            assert_eq!(runner.latest.borrow().verdict, Verdict::Healthy);
+        }
+        runner.take(Outcome::Inconclusive("no descriptors".into()));
+        assert_eq!(runner.latest.borrow().verdict.word(), "down");
     }
 }

@@ -88,6 +88,8 @@ fn refresh(
     let slower = |seat: &Seat| wanted.iter().any(|w| w.node == seat.node && w.slack_ms > seat.slack_ms);
     let outdated = nodes(&plan.seats) != nodes(&wanted)
         || plan.lease_ms != spec.lease_ms
+        // Only plans younger than the configuration before are agreed to anew (`Config::admits`).
+        || plan.index < state.config.index
         || plan.seats.iter().any(slower)
         || is_burned(state, inventory, name, plan)
         || successor_is_useless(inventory, spec, plan, &wanted);

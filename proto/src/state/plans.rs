@@ -7,7 +7,12 @@ use crate::id::Name;
 use crate::incident::Matter;
 use crate::limits::GATE_SLACK_MAX;
 use crate::plan::{Plan, Seat};
-use alloc::{collections::BTreeSet, format, vec::Vec};
+use alloc::{
+    collections::BTreeSet,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 impl State {
     pub(super) fn plan(
@@ -30,8 +35,10 @@ impl State {
             return Err(Refusal::Stale { base: parent, newest });
         }
         self.check_seats(&seats)?;
-        let text = self.check_ground(endpoint, &seats, ground)?;
-        self.plans.insert(endpoint.clone(), Plan { index, lease_ms, seats });
+        let plan = Plan { index, lease_ms, seats };
+        plan.check().map_err(|error| Refusal::Forbidden(error.to_string()))?;
+        let text = self.check_ground(endpoint, &plan.seats, ground)?;
+        self.plans.insert(endpoint.clone(), plan);
         if let Some(text) = text {
             let matter = Matter::Move(endpoint.clone());
             self.incidents.note(index, &matter, unix_ms, &text);
@@ -62,7 +69,7 @@ impl State {
         endpoint: &Name,
         seats: &[Seat],
         ground: &Ground,
-    ) -> Result<Option<alloc::string::String>, Refusal> {
+    ) -> Result<Option<String>, Refusal> {
         let first = seats.first().map(|s| s.node).unwrap_or_default();
         let Some(parent) = self.plans.get(endpoint) else {
             return match ground {
