@@ -112,7 +112,10 @@ fn uplink(root: &Table<'_>) -> Option<String> {
     }
     let found = uplink::of_default_route();
     if found.is_none() {
-        root.complain("uplink", "is missing, and this machine has no default route; write for example \"eth0\"");
+        root.complain(
+            "uplink",
+            "is missing, and this machine has no default route; write for example \"eth0\"",
+        );
     }
     found
 }
@@ -159,9 +162,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Config, String> {
-        let told = |problems: Vec<Problem>| {
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        };
+        let told =
+            |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         parse("agent.toml", Path::new("/etc/stead"), text, false).map_err(told)
     }
 
@@ -184,7 +186,8 @@ mod tests {
 
     #[test]
     fn an_election_timeout_that_one_lost_packet_ends_is_refused() {
-        let error = read("name='a'\nuplink='eth0'\nheartbeat='200ms'\nelection_timeout='500ms'\n").unwrap_err();
+        let error =
+            read("name='a'\nuplink='eth0'\nheartbeat='200ms'\nelection_timeout='500ms'\n").unwrap_err();
         assert_eq!(
             error,
             "agent.toml:4: election_timeout: 500 ms is too short; write at least 3 heartbeats of 200 ms"

@@ -71,7 +71,8 @@ impl<'a> Agreement<'a> {
             let fitting = heard.iter().filter(|other| voters.contains(&other.node) && fits(basis, other));
             fitting.map(|status| status.node).collect()
         };
-        let basis = heard.iter().copied().max_by_key(|status| (supporters(status).len(), status.state.applied));
+        let basis =
+            heard.iter().copied().max_by_key(|status| (supporters(status).len(), status.state.applied));
         let agreeing = basis.map(supporters).unwrap_or_default();
         let majority = voters.len() / 2 + 1;
         let leader = leader(&heard, &voters);
@@ -112,13 +113,16 @@ impl<'a> Agreement<'a> {
         }
         let statuses = self.answers.values().filter_map(|heard| heard.answer.as_deref().ok());
         let seen = statuses.flat_map(|status| &status.peers).filter(|peer| peer.node == node);
-        seen.filter_map(|peer| peer.report.as_ref()).map(|(age, report)| (*age, report)).min_by_key(|(age, _)| *age)
+        seen.filter_map(|peer| peer.report.as_ref())
+            .map(|(age, report)| (*age, report))
+            .min_by_key(|(age, _)| *age)
     }
 
     /// Who holds an endpoint.
     #[must_use]
     pub fn holding(&self, endpoint: &Name) -> Holding {
-        let says_so = |id: &NodeId| self.endpoint_at(*id, endpoint).and_then(|e| e.serving).map(|(epoch, _)| epoch);
+        let says_so =
+            |id: &NodeId| self.endpoint_at(*id, endpoint).and_then(|e| e.serving).map(|(epoch, _)| epoch);
         let serving: BTreeMap<NodeId, Epoch> =
             self.answers.keys().filter_map(|id| Some((*id, says_so(id)?))).collect();
         let config = self.state().map(|state| &state.config);
@@ -185,7 +189,8 @@ fn opinion(status: &Status, basis: &Status, leader: Option<NodeId>) -> Opinion {
         differences.push(format!("another state at entry {}: it has to rebuild itself", own.applied));
     }
     if own.applied == common.applied && own.digest == common.digest && !same_decisions(own, common) {
-        differences.push(format!("shows another state than its digest at entry {}: do not trust it", own.applied));
+        differences
+            .push(format!("shows another state than its digest at entry {}: do not trust it", own.applied));
     }
     let (follows, name) = (status.own.log.leader, |node| common.name_of(node));
     match (leader, follows) {

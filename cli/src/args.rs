@@ -156,10 +156,13 @@ Examples:
   stead apply site.toml --base 7    # refuse if somebody has applied anything after version 7")]
     Apply(ApplyArgs),
     /// Show the site and its earlier versions, or take one of them up again
-    #[command(subcommand, after_long_help = "\
+    #[command(
+        subcommand,
+        after_long_help = "\
 Examples:
   stead site show > site.toml
-  stead site history")]
+  stead site history"
+    )]
     Site(SiteCommand),
     /// Show the mesh live
     #[command(after_long_help = "\
@@ -172,19 +175,25 @@ Examples:
         interval: Duration,
     },
     /// Print the completions of a shell
-    #[command(hide = true, after_long_help = "\
+    #[command(
+        hide = true,
+        after_long_help = "\
 Examples:
   stead completions bash > /etc/bash_completion.d/stead
-  stead completions fish > ~/.config/fish/completions/stead.fish")]
+  stead completions fish > ~/.config/fish/completions/stead.fish"
+    )]
     Completions {
         /// Which shell
         shell: Shell,
     },
     /// Write the manual pages
-    #[command(hide = true, after_long_help = "\
+    #[command(
+        hide = true,
+        after_long_help = "\
 Examples:
   stead man /usr/local/share/man/man1
-  stead man . && man ./stead.1")]
+  stead man . && man ./stead.1"
+    )]
     Man {
         /// Where to
         directory: PathBuf,
@@ -240,7 +249,9 @@ impl InitArgs {
             let nodes: &Vec<(Name, String)> = nodes;
             nodes.iter().map(move |(name, address)| (name, role, address.as_str()))
         };
-        of(&self.nodes, Role::Voter).chain(of(&self.witnesses, Role::Witness)).chain(of(&self.learners, Role::Learner))
+        of(&self.nodes, Role::Voter)
+            .chain(of(&self.witnesses, Role::Witness))
+            .chain(of(&self.learners, Role::Learner))
     }
 }
 
@@ -296,7 +307,11 @@ fn new_node(text: &str) -> Result<(Name, String), String> {
     let name = name.parse::<Name>().map_err(|error| error.to_string())?;
     let address = crate::init::with_port(address);
     let fits = crate::agent_file::is_host_and_port(&address);
-    if fits { Ok((name, address)) } else { Err(format!("{address:?} is no address; write for example 10.0.0.1")) }
+    if fits {
+        Ok((name, address))
+    } else {
+        Err(format!("{address:?} is no address; write for example 10.0.0.1"))
+    }
 }
 
 #[cfg(test)]

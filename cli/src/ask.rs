@@ -10,9 +10,9 @@ mod link;
 
 pub(crate) use link::{Link, LinkError};
 
-use crate::context::{Context, Contact};
+use crate::context::{Contact, Context};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use stead_node::identity::Identity;
@@ -67,7 +67,12 @@ pub async fn everybody(way: &Way, deadline: Duration) -> Answers {
     answers
 }
 
-async fn over_network(context: &Context, operator: &Arc<Identity>, direct: Duration, end: Instant) -> Answers {
+async fn over_network(
+    context: &Context,
+    operator: &Arc<Identity>,
+    direct: Duration,
+    end: Instant,
+) -> Answers {
     let mut answers = all_of(context.nodes.clone(), operator, direct).await;
     let known = |id: &NodeId| context.nodes.iter().any(|contact| contact.id == *id);
     let newcomers: Vec<Contact> =
@@ -111,7 +116,7 @@ async fn one(contact: &Contact, operator: &Identity, deadline: Duration) -> Resu
 }
 
 /// The agent of this machine; the others are still to be asked, through it.
-async fn over_socket(path: &PathBuf, deadline: Duration) -> Answers {
+async fn over_socket(path: &Path, deadline: Duration) -> Answers {
     let asked = async {
         let link = Link::to_socket(path).await?;
         link.ask(&Request::Status, deadline).await
@@ -138,7 +143,14 @@ fn alone(why: String) -> Answers {
     Answers::from([(NodeId(0), Heard { name, answer: Err(why), via: None })])
 }
 
-async fn through(way: &Way, relay: NodeId, via: &Name, silent: &[NodeId], end: Instant, answers: &mut Answers) {
+async fn through(
+    way: &Way,
+    relay: NodeId,
+    via: &Name,
+    silent: &[NodeId],
+    end: Instant,
+    answers: &mut Answers,
+) {
     let left = end.duration_since(Instant::now());
     let members = roster(answers);
     let mut tasks = JoinSet::new();
@@ -161,7 +173,9 @@ async fn through(way: &Way, relay: NodeId, via: &Name, silent: &[NodeId], end: I
             Ok(Ok(Answer::Status(status))) if status.node == node => {
                 (heard.answer, heard.via) = (Ok(status), Some(via.clone()));
             }
-            Ok(Ok(Answer::Unavailable { why, .. })) if matches!(way, Way::Socket(_)) => heard.answer = Err(why),
+            Ok(Ok(Answer::Unavailable { why, .. })) if matches!(way, Way::Socket(_)) => {
+                heard.answer = Err(why)
+            }
             Err(_) if matches!(way, Way::Socket(_)) => heard.answer = Err("no answer in time".into()),
             Ok(_) | Err(_) => {}
         }
@@ -199,7 +213,9 @@ mod tests {
         let agent = sample::agent(move |request| match request {
             Request::Status => Answer::Status(answers[&NodeId(1)].answer.clone().unwrap()),
             Request::StatusOf(NodeId(2)) => Answer::Status(answers[&NodeId(2)].answer.clone().unwrap()),
-            Request::StatusOf(_) => Answer::Unavailable { why: "#3 does not answer: not connected".into(), unknown: false },
+            Request::StatusOf(_) => {
+                Answer::Unavailable { why: "#3 does not answer: not connected".into(), unknown: false }
+            }
             Request::Submit(_) => panic!("nobody ordered anything"),
         });
         let heard = everybody(&agent.way(), Duration::from_secs(5)).await;

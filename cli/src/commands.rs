@@ -30,14 +30,20 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Nodes => on_runtime(session()?, look::nodes),
         Command::Endpoints => on_runtime(session()?, look::endpoints),
         Command::Services => on_runtime(session()?, look::services),
-        Command::Incidents { id: Some(id), .. } => on_runtime(session()?, async |s| look::incident(s, *id).await),
-        Command::Incidents { id: None, open } => on_runtime(session()?, async |s| look::incidents(s, *open).await),
+        Command::Incidents { id: Some(id), .. } => {
+            on_runtime(session()?, async |s| look::incident(s, *id).await)
+        }
+        Command::Incidents { id: None, open } => {
+            on_runtime(session()?, async |s| look::incidents(s, *open).await)
+        }
         Command::Why { endpoint } => on_runtime(session()?, async |s| look::why(s, endpoint).await),
         Command::Watch { interval } => on_runtime(session()?, async |s| watch::run(s, *interval).await),
         Command::Move { endpoint, to, no_wait } => {
             on_runtime(session()?, async |s| orders::move_to(s, endpoint, to, !no_wait).await)
         }
-        Command::Drain { node, no_wait } => on_runtime(session()?, async |s| orders::drain(s, node, !no_wait).await),
+        Command::Drain { node, no_wait } => {
+            on_runtime(session()?, async |s| orders::drain(s, node, !no_wait).await)
+        }
         Command::Undrain { node } => on_runtime(session()?, async |s| orders::undrain(s, node).await),
         Command::Apply(args) => {
             let file = crate::site_file::SiteFile::load(&args.file).map_err(Failure::Problems)?;

@@ -150,7 +150,11 @@ impl<'d> Table<'d> {
     pub fn require(&self, key: &'static str, write: &str) -> Option<Value<'d>> {
         let value = self.get(key);
         if value.is_none() {
-            self.document.note(self.span.start, self.under(key), format!("is missing; write for example {write}"));
+            self.document.note(
+                self.span.start,
+                self.under(key),
+                format!("is missing; write for example {write}"),
+            );
         }
         value
     }
@@ -187,7 +191,11 @@ impl<'d> Table<'d> {
         }
     }
 
-    fn value(&self, name: &'d Spanned<std::borrow::Cow<'d, str>>, node: &'d Spanned<DeValue<'d>>) -> Value<'d> {
+    fn value(
+        &self,
+        name: &'d Spanned<std::borrow::Cow<'d, str>>,
+        node: &'d Spanned<DeValue<'d>>,
+    ) -> Value<'d> {
         let path = self.under(name.get_ref());
         let offset = name.span().start;
         let line = self.document.line(offset);

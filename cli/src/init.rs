@@ -62,7 +62,9 @@ pub struct Written {
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// Something is there already.
-    #[error("{0} is there already, and keys are never overwritten: choose another directory, or move it away")]
+    #[error(
+        "{0} is there already, and keys are never overwritten: choose another directory, or move it away"
+    )]
     Exists(PathBuf),
     /// No mesh can begin like this.
     #[error("{}", .0.join("\n"))]
@@ -134,7 +136,8 @@ fn complaints(plan: &Plan) -> Vec<String> {
             complaints.push(format!("{}: {address:?} is no address; write for example 10.0.0.1", node.name));
         }
         if node.name.as_str() == files::OPERATOR_DIR {
-            complaints.push("a node cannot be called \"operator\": its directory would be the operator's".into());
+            complaints
+                .push("a node cannot be called \"operator\": its directory would be the operator's".into());
         }
     }
     complaints
@@ -155,8 +158,12 @@ fn write_into(plan: &Plan, directory: &Path) -> Result<Written, InitError> {
     };
     let mut nonce = [0; 16];
     nonce.copy_from_slice(Identity::generate()?.public().0.get(..16).unwrap_or_default());
-    let genesis =
-        Genesis { nonce, members, operators: operators.iter().map(operator).collect(), site: plan.site.clone() };
+    let genesis = Genesis {
+        nonce,
+        members,
+        operators: operators.iter().map(operator).collect(),
+        site: plan.site.clone(),
+    };
     let unsound = genesis.check();
     if !unsound.is_empty() {
         return Err(InitError::Unsound(unsound));

@@ -35,7 +35,11 @@ impl Output {
     }
 
     /// Prints a document: `render` is for people.
-    pub(crate) fn document<D: Document>(&self, document: &D, render: impl Fn(&D) -> String) -> Result<(), Failure> {
+    pub(crate) fn document<D: Document>(
+        &self,
+        document: &D,
+        render: impl Fn(&D) -> String,
+    ) -> Result<(), Failure> {
         if self.json {
             return text(&format!("{:#}\n", document.to_json()));
         }

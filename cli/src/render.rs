@@ -77,7 +77,8 @@ mod tests {
         let mesh = view::mesh(&Agreement::of(&sample::silent(&[2])));
         let coloured = status(&mesh, Paint::Colour, sample::NOW_UNIX_MS);
         assert!(coloured.contains("\x1b[33mdegraded\x1b[0m") && coloured.contains("\x1b[31msilent\x1b[0m"));
-        let bare = ["\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"].iter().fold(coloured, |t, c| t.replace(c, ""));
+        let bare =
+            ["\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"].iter().fold(coloured, |t, c| t.replace(c, ""));
         assert_eq!(bare, status(&mesh, Paint::Plain, sample::NOW_UNIX_MS));
     }
 
@@ -145,7 +146,12 @@ mod tests {
 
     #[test]
     fn init_says_what_comes_next() {
-        let node = |name: &str, id| MadeNode { name: name.into(), id, address: format!("10.0.0.{id}:7832"), directory: format!("mesh/{name}") };
+        let node = |name: &str, id| MadeNode {
+            name: name.into(),
+            id,
+            address: format!("10.0.0.{id}:7832"),
+            directory: format!("mesh/{name}"),
+        };
         let made_mesh = Made {
             cluster: "ab".repeat(32),
             nodes: vec![node("a", 1), node("b", 2)],

@@ -42,7 +42,8 @@ pub(crate) fn healthy() -> Answers {
 pub(crate) fn silent(nodes: &[u64]) -> Answers {
     let mut answers = healthy();
     for id in nodes {
-        let why = format!("no answer from 10.0.0.{id}:7832 in time: is the agent running, and UDP to it allowed?");
+        let why =
+            format!("no answer from 10.0.0.{id}:7832 in time: is the agent running, and UDP to it allowed?");
         answers.insert(NodeId(*id), heard(*id, Err(why)));
     }
     for heard in answers.values_mut() {
@@ -70,7 +71,8 @@ pub(crate) fn holding_page() -> Answers {
     let mut answers = healthy();
     for id in [1, 2] {
         let status = status(&mut answers, id);
-        status.own.services = vec![(name("web"), ServiceSeen::Down("connection refused on port 8080".into()))];
+        status.own.services =
+            vec![(name("web"), ServiceSeen::Down("connection refused on port 8080".into()))];
         status.endpoints[0].ready = false;
     }
     status(&mut answers, 1).endpoints[0].holding_page = true;
@@ -161,7 +163,13 @@ fn report(id: u64) -> Report {
         previous: [0; 32],
         unix_ms: NOW_UNIX_MS,
         config: ConfigSeen { index: 0, age_ms: 900_000, pair_left: true },
-        log: LogSeen { term: 5, durable: (5, 120), applied: 120, digest: [0xaa; 32], leader: Some(NodeId(1)) },
+        log: LogSeen {
+            term: 5,
+            durable: (5, 120),
+            applied: 120,
+            digest: [0xaa; 32],
+            leader: Some(NodeId(1)),
+        },
         services,
         leases: Vec::new(),
         reach: Vec::new(),

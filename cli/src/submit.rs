@@ -3,8 +3,8 @@
 //! **Invariant.** An order is sent again only while it is certain that it was not taken. Once it may have been,
 //! it is looked for in the replicated state instead, by the serial number that only this order has.
 
-use crate::ask::{self, Answers, Link, Way, everybody, roster};
 use crate::agreement::Agreement;
+use crate::ask::{self, Answers, Link, Way, everybody, roster};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use stead_node::identity::Identity;
@@ -107,10 +107,17 @@ impl Orderer<'_> {
         operators.and_then(|all| all.get(&self.operator.public())).map_or(0, |operator| operator.serial)
     }
 
-    async fn attempt(&self, node: NodeId, signed: &Signed<Order>, answers: &Answers, end: Instant) -> Attempt {
+    async fn attempt(
+        &self,
+        node: NodeId,
+        signed: &Signed<Order>,
+        answers: &Answers,
+        end: Instant,
+    ) -> Attempt {
         let members = roster(answers);
         let left = end.duration_since(Instant::now());
-        let link = tokio::time::timeout(left, Link::to_node(self.way, node, &members, left.min(CONNECT_WITHIN)));
+        let link =
+            tokio::time::timeout(left, Link::to_node(self.way, node, &members, left.min(CONNECT_WITHIN)));
         let link = match link.await {
             Ok(Ok(link)) => link,
             Ok(Err(error)) => return Attempt::NotTaken(error.to_string()),

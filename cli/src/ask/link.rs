@@ -98,14 +98,19 @@ impl Link {
             Way::Socket(path) => Self::to_socket(path).await,
             Way::Network { context, operator } => {
                 let known = context.nodes.iter().find(|contact| contact.id == node).cloned();
-                let contact = known.or_else(|| members.get(&node).map(contact_of)).ok_or(LinkError::NoAddress)?;
+                let contact =
+                    known.or_else(|| members.get(&node).map(contact_of)).ok_or(LinkError::NoAddress)?;
                 Self::to(&contact, operator, deadline).await
             }
         }
     }
 
     /// Connects to the first address of a node that answers; all are tried at once.
-    pub(crate) async fn to(contact: &Contact, operator: &Identity, deadline: Duration) -> Result<Self, LinkError> {
+    pub(crate) async fn to(
+        contact: &Contact,
+        operator: &Identity,
+        deadline: Duration,
+    ) -> Result<Self, LinkError> {
         let (addresses, failure) = look_up(&contact.addresses, deadline).await;
         if addresses.is_empty() {
             return Err(failure);
@@ -195,7 +200,7 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut length = [0; 4];
             stream.read_exact(&mut length).await.unwrap();
-            let mut frame = vec![0; u32::from_le_bytes(length) as usize];
+            let mut frame = vec![0; usize::try_from(u32::from_le_bytes(length)).unwrap()];
             stream.read_exact(&mut frame).await.unwrap();
             let answer = codec::encode(&Answer::Refused(Refusal::Replayed), 1_000).unwrap();
             stream.write_all(&u32::try_from(answer.len()).unwrap().to_le_bytes()).await.unwrap();

@@ -60,7 +60,9 @@ fn plan(args: &InitArgs) -> Result<Plan, Failure> {
 
 fn failure(error: InitError) -> Failure {
     match error {
-        InitError::Exists(_) | InitError::Unsound(_) | InitError::Size(_) => Failure::Usage(error.to_string()),
+        InitError::Exists(_) | InitError::Unsound(_) | InitError::Size(_) => {
+            Failure::Usage(error.to_string())
+        }
         InitError::Key(_) | InitError::Write { .. } => Failure::Failed(error.to_string()),
     }
 }

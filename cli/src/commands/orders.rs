@@ -17,7 +17,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 const PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) async fn move_to(session: &Session, endpoint: &Name, to: &Name, wait: bool) -> Result<Exit, Failure> {
+pub(super) async fn move_to(
+    session: &Session,
+    endpoint: &Name,
+    to: &Name,
+    wait: bool,
+) -> Result<Exit, Failure> {
     session.orderer()?;
     let answers = session.ask().await;
     let target = {
@@ -32,7 +37,8 @@ pub(super) async fn move_to(session: &Session, endpoint: &Name, to: &Name, wait:
             let holding = agreement.holding(endpoint);
             holding.agreed && holding.serving == [target].into()
         };
-        done.carried_out = Some(until(session, &format!("waiting for {to} to serve {endpoint}"), serves).await);
+        done.carried_out =
+            Some(until(session, &format!("waiting for {to} to serve {endpoint}"), serves).await);
     }
     finish(session, &done)
 }
@@ -41,7 +47,8 @@ pub(super) async fn drain(session: &Session, node: &Name, wait: bool) -> Result<
     let (mut done, id) = set_standing(session, node, true).await?;
     if wait {
         let free = |agreement: &Agreement<'_>| holds_nothing(agreement, id);
-        done.carried_out = Some(until(session, &format!("waiting for {node} to give away what it holds"), free).await);
+        done.carried_out =
+            Some(until(session, &format!("waiting for {node} to give away what it holds"), free).await);
     }
     finish(session, &done)
 }
@@ -56,7 +63,8 @@ async fn set_standing(session: &Session, node: &Name, drained: bool) -> Result<(
     let answers = session.ask().await;
     let (state, _) = state(&Agreement::of(&answers))?;
     let id = state.member_named(node.as_str()).ok_or_else(|| no_such_node(state, node))?.id;
-    let text = if drained { format!("{node} is drained") } else { format!("{node} may hold endpoints again") };
+    let text =
+        if drained { format!("{node} is drained") } else { format!("{node} may hold endpoints again") };
     let done = order(session, Act::Drain { node: id, drained }, &answers, text).await?;
     Ok((done, id))
 }
@@ -64,11 +72,18 @@ async fn set_standing(session: &Session, node: &Name, drained: bool) -> Result<(
 /// Whether a node serves nothing, as itself and the voters' promises have it.
 fn holds_nothing(agreement: &Agreement<'_>, node: NodeId) -> bool {
     let endpoints = agreement.state().into_iter().flat_map(|state| state.site.endpoints.keys());
-    endpoints.map(|name| agreement.holding(name)).all(|h| h.holder != Some(node) && !h.serving.contains(&node))
+    endpoints
+        .map(|name| agreement.holding(name))
+        .all(|h| h.holder != Some(node) && !h.serving.contains(&node))
 }
 
 /// Submits an order; says what was done in `text`.
-pub(super) async fn order(session: &Session, act: Act, answers: &Answers, text: String) -> Result<Done, Failure> {
+pub(super) async fn order(
+    session: &Session,
+    act: Act,
+    answers: &Answers,
+    text: String,
+) -> Result<Done, Failure> {
     let committed = submit(session, act.clone(), answers).await.map_err(failure)?;
     Ok(done(&act, text, committed))
 }

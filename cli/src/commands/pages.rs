@@ -16,7 +16,8 @@ pub(super) fn completions(shell: Shell) -> Result<Exit, Failure> {
 }
 
 pub(super) fn man(directory: &Path) -> Result<Exit, Failure> {
-    let written = fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(Cli::command(), directory));
+    let written =
+        fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(Cli::command(), directory));
     written.map_err(|error| {
         Failure::Failed(format!("cannot write manual pages to {}: {error}", directory.display()))
     })?;

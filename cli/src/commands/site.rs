@@ -40,7 +40,9 @@ pub(super) async fn apply(session: &Session, args: &ApplyArgs, file: &SiteFile) 
             let answers = session.ask().await;
             Err(match Agreement::of(&answers).state() {
                 Some(state) => stale(base, state, args, file),
-                None => Failure::Failed("somebody else has applied a site meanwhile: look and apply again".into()),
+                None => {
+                    Failure::Failed("somebody else has applied a site meanwhile: look and apply again".into())
+                }
             })
         }
         Err(error) => Err(failure(error)),
@@ -133,7 +135,9 @@ pub(super) async fn rollback(session: &Session, to: Option<u64>) -> Result<Exit,
         }
         (state.site_version, to)
     };
-    let done = order(session, Act::Rollback { base, to }, &answers, format!("version {to} is taken up again")).await?;
+    let done =
+        order(session, Act::Rollback { base, to }, &answers, format!("version {to} is taken up again"))
+            .await?;
     finish(session, &done)
 }
 

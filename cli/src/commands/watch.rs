@@ -47,7 +47,11 @@ async fn follow(session: &Session, every: Duration) -> Result<Exit, Failure> {
 }
 
 fn picture(session: &Session, mesh: &Mesh, now_unix_ms: u64) -> String {
-    format!("{}  (Ctrl-C ends)\n{}", date(now_unix_ms), render::status(mesh, session.output.paint, now_unix_ms))
+    format!(
+        "{}  (Ctrl-C ends)\n{}",
+        date(now_unix_ms),
+        render::status(mesh, session.output.paint, now_unix_ms)
+    )
 }
 
 /// Home; each line erased behind its end; everything below erased. No flicker, little to send.

@@ -48,7 +48,9 @@ mod tests {
         for (text, ms) in [("350ms", 350), ("1.5 s", 1_500), ("10m", 600_000), ("2h", 7_200_000), ("0s", 0)] {
             assert_eq!(parse_ms(text), Some(ms), "{text}");
         }
-        for text in ["", "5", "ms", "5 parsecs", "-1s", "1.s", ".5s", "1..5s", "0.5ms", "99999999999999999d", "é"] {
+        for text in
+            ["", "5", "ms", "5 parsecs", "-1s", "1.s", ".5s", "1..5s", "0.5ms", "99999999999999999d", "é"]
+        {
             assert_eq!(parse_ms(text), None, "{text}");
         }
     }

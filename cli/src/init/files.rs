@@ -15,16 +15,19 @@ use stead_proto::id::{Name, PublicKey};
 pub(super) const OPERATOR_DIR: &str = "operator";
 
 pub(super) fn create_private_directory(path: &Path) -> Result<(), InitError> {
-    DirBuilder::new().mode(0o700).create(path).map_err(|source| InitError::Write { path: path.into(), source })
+    DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| InitError::Write { path: path.into(), source })
 }
 
 /// The directory of a node, with its new key in it.
 pub(super) fn node_key(directory: &Path, node: &NewNode) -> Result<PublicKey, InitError> {
     let directory = directory.join(node.name.as_str());
     match create_private_directory(&directory) {
-        Err(InitError::Write { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(InitError::Unsound(vec![format!("two nodes are called {}; give each its own name", node.name)]))
-        }
+        Err(InitError::Write { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Err(
+            InitError::Unsound(vec![format!("two nodes are called {}; give each its own name", node.name)]),
+        ),
         Err(error) => Err(error),
         Ok(()) => Ok(Identity::create(&directory.join("node.key"))?.public()),
     }
@@ -88,7 +91,8 @@ fn agent_toml(node: &NewNode, all: &[NewNode]) -> String {
         ("genesis", quoted("genesis.bin")),
     ]);
     settings.extend(node.settings.iter().map(|(key, value)| (key.as_str(), value.clone())));
-    let mut lines = vec![format!("# The agent of node {}. Relative paths are relative to this file.", node.name)];
+    let mut lines =
+        vec![format!("# The agent of node {}. Relative paths are relative to this file.", node.name)];
     lines.extend(settings.iter().map(|(key, value)| format!("{key} = {value}")));
     lines.push(String::new());
     lines.push("# Where the others may be found, besides what the roster says.".into());

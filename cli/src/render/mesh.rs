@@ -36,7 +36,9 @@ pub(crate) fn status(mesh: &Mesh, paint: Paint, now_unix_ms: u64) -> String {
         text.push('\n');
         text.push_str(&endpoints(&mesh.endpoints, paint));
     } else if mesh.cluster.is_some() {
-        text.push_str("\nThe site has no endpoints yet: write a site.toml and run `stead apply site.toml`.\n");
+        text.push_str(
+            "\nThe site has no endpoints yet: write a site.toml and run `stead apply site.toml`.\n",
+        );
     }
     if !mesh.incidents.is_empty() {
         text.push('\n');
@@ -71,7 +73,8 @@ fn short_nodes(nodes: &[Node], paint: Paint) -> String {
 /// `stead nodes`.
 pub(crate) fn nodes(nodes: &[Node], paint: Paint) -> String {
     let mut table = Table::new([
-        "node", "id", "role", "state", "answer", "follows", "entry", "serves", "gate", "version", "up for", "address",
+        "node", "id", "role", "state", "answer", "follows", "entry", "serves", "gate", "version", "up for",
+        "address",
     ]);
     for node in nodes {
         table.row([
@@ -122,7 +125,8 @@ fn answer(node: &Node) -> String {
 
 /// `stead endpoints`.
 pub(crate) fn endpoints(endpoints: &[Endpoint], paint: Paint) -> String {
-    let mut table = Table::new(["endpoint", "address", "state", "holder", "promises", "epoch", "next", "needs"]);
+    let mut table =
+        Table::new(["endpoint", "address", "state", "holder", "promises", "epoch", "next", "needs"]);
     for endpoint in endpoints {
         let next = endpoint.plan.iter().find(|node| Some(*node) != endpoint.holder.as_ref());
         table.row([
@@ -184,7 +188,8 @@ pub(crate) fn incidents(incidents: &[Incident], paint: Paint, now_unix_ms: u64) 
 /// `stead incidents ID`.
 pub(crate) fn incident(incident: &Incident, paint: Paint, now_unix_ms: u64) -> String {
     let word = if incident.open { "open" } else { "over" };
-    let mut text = format!("incident {}: {} ({})\n\n", incident.id, incident.title, paint.word(tone(word), word));
+    let mut text =
+        format!("incident {}: {} ({})\n\n", incident.id, incident.title, paint.word(tone(word), word));
     for line in &incident.lines {
         match line.unix_ms {
             0 => drop(writeln!(text, "{:20}  {}", "", line.text)),

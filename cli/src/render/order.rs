@@ -12,7 +12,10 @@ pub(crate) fn done(done: &Done) -> String {
     }
     text.push('\n');
     if let Some(version) = done.site_version {
-        let _ = writeln!(text, "The newest version of the site is {version}; `stead site rollback` takes up an earlier one.");
+        let _ = writeln!(
+            text,
+            "The newest version of the site is {version}; `stead site rollback` takes up an earlier one."
+        );
     }
     if done.carried_out == Some(false) {
         text.push_str("It is committed, but not carried out yet: `stead status` and `stead why ENDPOINT` say what is missing.\n");
@@ -23,9 +26,14 @@ pub(crate) fn done(done: &Done) -> String {
 /// `apply --check`.
 pub(crate) fn checked(checked: &Checked) -> String {
     match (checked.changes, checked.newest) {
-        (Some(false), Some(version)) => format!("The file is sound, and says the same as version {version}.\n"),
+        (Some(false), Some(version)) => {
+            format!("The file is sound, and says the same as version {version}.\n")
+        }
         (Some(true), Some(version)) => {
-            format!("{}\nThe file is sound; applying it would replace version {version}. Nothing was changed.\n", checked.diff)
+            format!(
+                "{}\nThe file is sound; applying it would replace version {version}. Nothing was changed.\n",
+                checked.diff
+            )
         }
         (_, _) => "The file is sound. No node answered, so there is nothing to compare it with.\n".into(),
     }

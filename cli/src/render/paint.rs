@@ -38,10 +38,11 @@ impl Paint {
 /// The tone of a word of state.
 pub(super) fn tone(word: &str) -> Tone {
     match word {
-        "ok" | "agrees" | "up" | "served" | "healthy" | "holds" | "next" | "able" | "active" | "yes" => Tone::Good,
-        "degraded" | "behind" | "cut" | "ailing" | "unknown" | "holding page" | "unsure" | "drained" | "open" => {
-            Tone::Warn
+        "ok" | "agrees" | "up" | "served" | "healthy" | "holds" | "next" | "able" | "active" | "yes" => {
+            Tone::Good
         }
+        "degraded" | "behind" | "cut" | "ailing" | "unknown" | "holding page" | "unsure" | "drained"
+        | "open" => Tone::Warn,
         "no quorum" | "differs" | "silent" | "lost" | "down" | "vacant" | "contested" | "unable" => Tone::Bad,
         _ => Tone::Plain,
     }

@@ -22,7 +22,8 @@ impl Table {
         let cell = |row: &'_ Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
         let filled = |column: &usize| self.rows.iter().skip(1).any(|row| !cell(row, *column).is_empty());
         let shown: Vec<usize> = (0..columns).filter(filled).collect();
-        let width = |column: usize| self.rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0);
+        let width =
+            |column: usize| self.rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0);
         let mut text = String::new();
         for (place, row) in self.rows.iter().enumerate() {
             let mut line = String::new();

@@ -35,7 +35,8 @@ pub(crate) fn why(why: &Why, paint: Paint, now_unix_ms: u64) -> String {
 fn headline(why: &Why, paint: Paint, now_unix_ms: u64) -> String {
     let endpoint = &why.endpoint;
     let word = endpoint.state.replace('-', " ");
-    let mut text = format!("endpoint {} ({}): {}", endpoint.name, endpoint.address, paint.word(tone(&word), &word));
+    let mut text =
+        format!("endpoint {} ({}): {}", endpoint.name, endpoint.address, paint.word(tone(&word), &word));
     match &endpoint.holder {
         Some(holder) => drop(write!(text, "; {holder} holds it")),
         None => text.push_str("; nobody holds it"),
@@ -57,7 +58,9 @@ fn headline(why: &Why, paint: Paint, now_unix_ms: u64) -> String {
 }
 
 fn moves(last: Option<&Incident>, now_unix_ms: u64) -> String {
-    let Some(last) = last else { return "It has not moved since the mesh began (or that is forgotten).\n".into() };
+    let Some(last) = last else {
+        return "It has not moved since the mesh began (or that is forgotten).\n".into();
+    };
     let mut text = format!("\nIt moved last, as incident {}:\n", last.id);
     for line in &last.lines {
         let _ = writeln!(text, "  {}  ({})", line.text, ago(line.unix_ms, now_unix_ms));

@@ -115,4 +115,3 @@ fn holding(table: Table<'_>) -> HoldingText {
     table.finish();
     holding
 }
-

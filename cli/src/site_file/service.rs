@@ -60,9 +60,7 @@ fn check(value: &Value<'_>) -> Option<Check> {
             port.zip(path).map(|(port, path)| Check::Http { port, path, host, expect })
         }
         (None, Some(port), _) => port.number(1..=u16::MAX).map(|port| Check::Tcp { port }),
-        (None, None, Some(command)) => {
-            command.texts(COMMAND_EXAMPLE).map(|command| Check::Exec { command })
-        }
+        (None, None, Some(command)) => command.texts(COMMAND_EXAMPLE).map(|command| Check::Exec { command }),
         (None, None, None) => None,
     };
     table.finish();
@@ -113,7 +111,8 @@ fn restart(table: Table<'_>) -> Option<Restart> {
         (Some(unit), None) => unit.text().map(|unit| RestartHow::Unit(unit.into())),
         (None, Some(command)) => command.texts("[\"/usr/bin/myapp\"]").map(RestartHow::Command),
         (Some(_), Some(_)) | (None, None) => {
-            table.complain("", "takes either unit or command; write for example { unit = \"nginx.service\" }");
+            table
+                .complain("", "takes either unit or command; write for example { unit = \"nginx.service\" }");
             None
         }
     };

@@ -57,7 +57,8 @@ fn service(service: &Service) -> String {
             RestartHow::Unit(unit) => format!("unit = {}", quoted(unit)),
             RestartHow::Command(command) => format!("command = {}", list(command)),
         };
-        let [patience, min, max] = [patience_ms, backoff_ms_min, backoff_ms_max].map(|ms| quoted(&ms_text(*ms)));
+        let [patience, min, max] =
+            [patience_ms, backoff_ms_min, backoff_ms_max].map(|ms| quoted(&ms_text(*ms)));
         let value = format!("{{ {how}, patience = {patience}, backoff_min = {min}, backoff_max = {max} }}");
         lines.say("restart", value);
     }

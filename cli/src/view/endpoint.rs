@@ -11,9 +11,10 @@ pub(super) fn endpoint(agreement: &Agreement<'_>, name: &Name, spec: &EndpointSp
     let state = agreement.state();
     let plan = state.and_then(|state| state.plans.get(name));
     let named = |node| node_name(agreement, node);
-    let holding_page = holding.serving.iter().any(|node| {
-        agreement.endpoint_at(*node, name).is_some_and(|endpoint| endpoint.holding_page)
-    });
+    let holding_page = holding
+        .serving
+        .iter()
+        .any(|node| agreement.endpoint_at(*node, name).is_some_and(|endpoint| endpoint.holding_page));
     let word = match (holding.serving.len(), holding.agreed) {
         (0, true) => "unsure",
         (0, false) => "vacant",

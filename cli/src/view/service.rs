@@ -43,7 +43,9 @@ fn at(agreement: &Agreement<'_>, member: &Member, service: &Name) -> ServiceAt {
     let age_ms = report.map(|(age, _)| age).filter(|age| *age > 0);
     // Old news say how it was, not how it is.
     let (state, reason) = match age_ms {
-        Some(age) if age > PATIENCE.as_ms() => ("unknown", Some(format!("its node is silent; it was {state}"))),
+        Some(age) if age > PATIENCE.as_ms() => {
+            ("unknown", Some(format!("its node is silent; it was {state}")))
+        }
         Some(_) | None => (state, reason),
     };
     ServiceAt { node: member.name.to_string(), state, reason, age_ms }

@@ -18,7 +18,8 @@ pub(crate) fn why(agreement: &Agreement<'_>, name: &Name) -> Option<Why> {
     let spec = state.site.endpoints.get(name)?;
     let holding = agreement.holding(name);
     let endpoint = endpoint::endpoint(agreement, name, spec);
-    let moves: Vec<_> = state.incidents.iter().rev().filter(|i| i.matter == Matter::Move(name.clone())).collect();
+    let moves: Vec<_> =
+        state.incidents.iter().rev().filter(|i| i.matter == Matter::Move(name.clone())).collect();
     let since = moves.iter().flat_map(|i| &i.lines).map(|line| line.unix_ms).filter(|ms| *ms > 0).max();
     let promises = state.config.voters.iter().map(|voter| {
         let known = holding.promises.get(voter);
@@ -73,7 +74,8 @@ fn candidates(
                 "next"
             }
         };
-        let reasons = if against.is_empty() { vec!["is up, and all its services are healthy".into()] } else { against };
+        let reasons =
+            if against.is_empty() { vec!["is up, and all its services are healthy".into()] } else { against };
         Some(Candidate { node: member.name.to_string(), verdict, reasons })
     };
     order.iter().filter_map(judge).collect()
@@ -122,7 +124,10 @@ fn advice(why: &Why, quorum: bool) -> Vec<String> {
     let name = &why.endpoint.name;
     let mut advice = Vec::new();
     if why.endpoint.state == "contested" {
-        advice.push("More than one node says that it serves it: ask again at once; if it stays so, stop all but one.".into());
+        advice.push(
+            "More than one node says that it serves it: ask again at once; if it stays so, stop all but one."
+                .into(),
+        );
     }
     if !quorum {
         advice.push("No majority of the voters agrees: bring voters back first (`stead status`).".into());
