@@ -61,6 +61,23 @@ Examples:
   stead agent --config /etc/stead/agent.toml --create   # the very first start of this node
   stead agent --config /etc/stead/agent.toml --check    # only read the file, and say what is wrong")]
     Agent(AgentArgs),
+    /// Play a mesh on this machine: servers die, and a visitor notices almost nothing
+    #[command(after_long_help = "\
+Nothing but a Linux kernel is needed: the servers are network namespaces of this machine, their addresses
+exist only in there, and nothing is left behind. Without root it runs in a user namespace.
+
+Examples:
+  stead demo                  # act by act, as you press Enter
+  stead demo --auto --json    # without waiting; the outages as JSON, exit code 0 if none was too long")]
+    Demo(DemoArgs),
+    /// The small web site that a node of the demo serves
+    #[command(hide = true)]
+    SampleSite {
+        /// Who serves
+        name: String,
+        /// While this file exists, the site accepts and never answers
+        hang_while: PathBuf,
+    },
     /// Make the keys and the configuration of a new mesh
     #[command(after_long_help = "\
 Examples:
@@ -345,4 +362,18 @@ mod tests {
         assert_eq!(parsed("a=web1.example.org:99").as_deref(), Ok("web1.example.org:99"));
         assert!(parsed("a=two words").is_err() && parsed("10.0.0.1").is_err());
     }
+}
+
+/// What `stead demo` shows.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How many servers
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=7))]
+    pub nodes: u8,
+    /// Play on without waiting for Enter
+    #[arg(long)]
+    pub auto: bool,
+    /// Keep the mesh running at the end, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
 }

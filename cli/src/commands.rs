@@ -1,6 +1,7 @@
 //! One function per command: ask or order, then print.
 
 mod agent;
+mod demo;
 mod init;
 mod look;
 mod orders;
@@ -23,6 +24,8 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
     let session = || Session::open(global, *output);
     match &cli.command {
         Command::Agent(args) => agent::run(args),
+        Command::Demo(args) => demo::run(args, global.json),
+        Command::SampleSite { name, hang_while } => demo::sample_site(name, hang_while),
         Command::Init(args) => init::run(args, output),
         Command::Completions { shell } => pages::completions(*shell),
         Command::Man { directory } => pages::man(directory),

@@ -8,7 +8,8 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// What is logged unless `STEAD_LOG` says otherwise.
-const LOG: &str = "info";
+/// openraft calls an unreachable peer an error, several times a second; the agent says it once.
+const LOG: &str = "info,openraft=off";
 
 pub(super) fn run(args: &AgentArgs) -> Result<Exit, Failure> {
     let config = agent_file::load(&args.config, args.create).map_err(Failure::Problems)?;

@@ -74,7 +74,12 @@ impl Act {
 }
 
 /// Plays one act and measures it at the visitor.
-pub(super) fn play(act: Act, stage: &mut Stage, visitor: &Visitor, slack: Duration) -> anyhow::Result<Played> {
+pub(super) fn play(
+    act: Act,
+    stage: &mut Stage,
+    visitor: &Visitor,
+    slack: Duration,
+) -> anyhow::Result<Played> {
     let before = stage.until_served()?;
     let begin = now();
     let (who, moves) = strike(act, stage, before)?;
@@ -113,7 +118,8 @@ fn strike(act: Act, stage: &mut Stage, holder: usize) -> anyhow::Result<(usize, 
         }
         Act::ApplicationDies => stage.kill_site(holder).map(|()| (holder, true)),
         Act::ApplicationReturns => {
-            let dead = find(stage, |stage, i| stage.status(i).is_ok_and(|s| s.endpoints.iter().any(|e| !e.ready)))?;
+            let dead =
+                find(stage, |stage, i| stage.status(i).is_ok_and(|s| s.endpoints.iter().any(|e| !e.ready)))?;
             stage.start_site(dead)?;
             stage.until("its application is healthy", PATIENCE, |stage| {
                 let status = stage.status(dead).ok()?;
@@ -126,7 +132,11 @@ fn strike(act: Act, stage: &mut Stage, holder: usize) -> anyhow::Result<(usize, 
             let cut = stage
                 .players
                 .iter()
-                .position(|p| stage.lab.cuts().iter().any(|(from, _)| *from == p.place && stage.lab.cuts().iter().filter(|(f, _)| f == from).count() > 1))
+                .position(|p| {
+                    stage.lab.cuts().iter().any(|(from, _)| {
+                        *from == p.place && stage.lab.cuts().iter().filter(|(f, _)| f == from).count() > 1
+                    })
+                })
                 .ok_or_else(|| anyhow!("nobody is cut off"))?;
             stage.cut_off(cut, false)?;
             stage.until("the node takes part again", PATIENCE, |stage| takes_part(stage, cut))?;
@@ -155,9 +165,23 @@ fn takes_part(stage: &Stage, i: usize) -> Option<()> {
     (status.waiting.is_none() && status.leader_fresh && ready).then_some(())
 }
 
+/// All of them do.
+pub(super) fn all_take_part(stage: &mut Stage) -> Option<()> {
+    (0..stage.players.len()).try_for_each(|i| takes_part(stage, i))
+}
+
+/// The visitor has been answered for a while.
+pub(super) fn is_answered(visitor: &Visitor) -> Option<()> {
+    let good = visitor.so_far().visits.iter().filter(|visit| outage::is_good(visit)).count();
+    (good >= 50).then_some(())
+}
+
 /// The longest outage that the visitor saw since `begin`; none if every request was answered.
 fn longest_outage(visitor: &Visitor, begin: Instant) -> Option<Span> {
     let visits: Vec<_> =
-        visitor.so_far().visits.into_iter().filter(|v| v.due >= begin.before(Span::from_ms(20))).collect();
-    outage::outages(&visits).iter().map(|gap| gap.length().unwrap_or(Span::from_ms(u64::MAX / 1_000_000))).max()
+        visitor.so_far().visits.into_iter().filter(|v| v.due >= begin.before(Span::from_ms(300))).collect();
+    outage::outages(&visits)
+        .iter()
+        .map(|gap| gap.length().unwrap_or(Span::from_ms(u64::MAX / 1_000_000)))
+        .max()
 }

@@ -74,9 +74,9 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     for shortfall in &status.own.gate.shortfalls {
         timeline.say(&format!("note: {shortfall}"));
     }
-    // Until every node has been probed and reported, a successor may be missing.
-    std::thread::sleep(Duration::from_secs(2));
+    stage.until("every node takes part", Duration::from_secs(10), acts::all_take_part)?;
     let visitor = Visitor::start(&stage.lab, Route::to(SocketAddr::new(stage.address, SITE_PORT)))?;
+    stage.until("the visitor is answered", Duration::from_secs(5), |_| acts::is_answered(&visitor))?;
     let slack = Duration::from_millis(u64::from(status.own.gate.slack_ms));
     for act in Act::ALL {
         timeline.curtain(act)?;
@@ -114,4 +114,3 @@ impl Drop for Scratch {
         }
     }
 }
-

@@ -112,7 +112,15 @@ impl Stage {
         let player = |(i, (id, directory)): (usize, &(NodeId, PathBuf))| -> anyhow::Result<Player> {
             let i = u8::try_from(i)?;
             let (name, place) = (name_of(i)?, Place::Node(i));
-            Ok(Player { name, id: *id, place, directory: directory.clone(), agent: None, site: None, ran_before: false })
+            Ok(Player {
+                name,
+                id: *id,
+                place,
+                directory: directory.clone(),
+                agent: None,
+                site: None,
+                ran_before: false,
+            })
         };
         let players = written.nodes.iter().enumerate().map(player).collect::<anyhow::Result<Vec<_>>>()?;
         let program = cast.program.clone();
@@ -205,15 +213,14 @@ impl Stage {
     pub fn start_agent(&mut self, i: usize) -> anyhow::Result<()> {
         let player = self.players.get_mut(i).ok_or_else(|| anyhow!("no node {i}"))?;
         let config = player.directory.join("agent.toml");
-        let mut argv = vec![self.program.as_os_str().to_owned(), "agent".into(), "--config".into(), config.into()];
+        let mut argv =
+            vec![self.program.as_os_str().to_owned(), "agent".into(), "--config".into(), config.into()];
         if !player.ran_before {
             argv.push("--create".into());
         }
         player.ran_before = true;
         let log = player.directory.join("agent.log");
-        let level = std::env::var("STEAD_LOG").unwrap_or_else(|_| "info".into());
-        let env = [("STEAD_LOG", level.as_str())];
-        let process = Process::start(self.lab.namespace(player.place)?, &argv, &env, &log)?;
+        let process = Process::start(self.lab.namespace(player.place)?, &argv, &[], &log)?;
         player.agent = Some(process);
         Ok(())
     }
@@ -241,7 +248,11 @@ impl Stage {
     /// That the switch file cannot be written.
     pub fn hang_site(&self, i: usize, hangs: bool) -> anyhow::Result<()> {
         let switch = self.player(i)?.directory.join("hang");
-        if hangs { std::fs::write(&switch, "")? } else { std::fs::remove_file(&switch)? }
+        if hangs {
+            std::fs::write(&switch, "")?
+        } else {
+            std::fs::remove_file(&switch)?
+        }
         Ok(())
     }
 

@@ -93,7 +93,10 @@ impl Timeline {
                 milliseconds(act.goal)
             );
         }
-        println!("\n{good} of {asked} requests were answered in {:.0} s; nothing is left behind", self.begin.elapsed().as_secs_f64());
+        println!(
+            "\n{good} of {asked} requests were answered in {:.0} s; nothing is left behind",
+            self.begin.elapsed().as_secs_f64()
+        );
         passed
     }
 

@@ -43,7 +43,7 @@ pub enum RecordsError {
 
 /// The open file.
 #[derive(Debug)]
-pub struct RecordsFile {
+pub(super) struct RecordsFile {
     file: File,
     sequence: u64,
 }
@@ -53,7 +53,7 @@ impl RecordsFile {
     ///
     /// # Errors
     /// [`RecordsError::Open`].
-    pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Option<T>), RecordsError> {
+    pub(super) fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Option<T>), RecordsError> {
         let open = || {
             let file = OpenOptions::new()
                 .read(true)
@@ -75,7 +75,7 @@ impl RecordsFile {
     ///
     /// # Errors
     /// [`RecordsError`]; then nothing that depends on it may be sent.
-    pub fn write<T: Serialize>(&mut self, value: &T) -> Result<(), RecordsError> {
+    pub(super) fn write<T: Serialize>(&mut self, value: &T) -> Result<(), RecordsError> {
         let body = codec::encode(value, SLOT_BYTES - HEAD_BYTES)?;
         let sequence = self.sequence + 1;
         let length = u32::try_from(body.len()).expect("shorter than a slot");

@@ -11,14 +11,14 @@ use crate::consensus::Replica;
 
 /// The one writer of the state.
 #[derive(Debug)]
-pub struct StateReplica {
+pub(super) struct StateReplica {
     state: watch::Sender<Arc<State>>,
 }
 
 impl StateReplica {
     /// Starts from `state`; the receiver always shows the newest.
     #[must_use]
-    pub fn new(state: State) -> (Self, watch::Receiver<Arc<State>>) {
+    pub(super) fn new(state: State) -> (Self, watch::Receiver<Arc<State>>) {
         let (sender, receiver) = watch::channel(Arc::new(state));
         (Self { state: sender }, receiver)
     }
