@@ -80,6 +80,21 @@ fn a_mesh_is_made_once_and_its_files_are_sound() {
 }
 
 #[test]
+fn every_operator_gets_a_key_and_one_of_them_is_an_admin() {
+    let here = tempfile::tempdir().unwrap();
+    let init = |rest: &[&str]| {
+        stead(here.path(), &[&["init", "--node", "a=127.0.0.1", "--uplink", "lo"], rest].concat())
+    };
+    let none = init(&["--operator", "bob=viewer", "out"]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(err(&none).contains("no operator is an admin"), "{}", err(&none));
+    assert!(init(&["--operator", "ann", "--operator", "bob=viewer", "out"]).status.success());
+    for directory in ["operator", "operator-bob"] {
+        assert!(here.path().join("out").join(directory).join("operator.key").is_file(), "{directory}");
+    }
+}
+
+#[test]
 fn a_mesh_that_does_not_answer_has_no_quorum() {
     let here = tempfile::tempdir().unwrap();
     // Nobody listens on the discard port.

@@ -23,7 +23,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const CLOSE_WITHIN: Duration = Duration::from_millis(50);
+/// Enough to send the good-bye; the other end finds out by itself otherwise.
+const CLOSE_WITHIN: Duration = Duration::from_millis(5);
 /// Addresses that one name may stand for.
 const LOOKED_UP_MAX: usize = 8;
 
