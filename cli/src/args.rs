@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use std::path::PathBuf;
 use std::time::Duration;
 use stead_proto::id::Name;
-use stead_proto::roster::Role;
+use stead_proto::roster::{OperatorRole, Role};
 
 /// stead keeps a one-person web site standing in its operator's stead.
 #[derive(Debug, Parser)]
@@ -71,7 +71,13 @@ Examples:
   stead demo --auto --json    # without waiting; the outages as JSON, exit code 0 if none was too long")]
     Demo(DemoArgs),
     /// The small web site that a node of the demo serves
-    #[command(hide = true)]
+    #[command(
+        hide = true,
+        after_long_help = "\
+Examples:
+  stead sample-site a /tmp/hang
+  stead sample-site b /tmp/hang     # after `touch /tmp/hang` it accepts, and never answers"
+    )]
     SampleSite {
         /// Who serves
         name: String,
@@ -82,7 +88,7 @@ Examples:
     #[command(after_long_help = "\
 Examples:
   stead init --node a=10.0.0.1 --node b=10.0.0.2 --witness w=10.0.0.3 --site site.toml ./mesh
-  stead init --node a=web1.example.org:7832 --node b=web2.example.org --operator ann ./mesh")]
+  stead init --node a=web1.example.org --node b=web2.example.org --operator ann --operator bob=caretaker ./mesh")]
     Init(InitArgs),
     /// Ask every node how the mesh is, and show what a majority agrees on
     #[command(after_long_help = "\
@@ -254,9 +260,9 @@ pub struct InitArgs {
     /// The interface that carries the endpoints [default: the one of each server's default route]
     #[arg(long, value_name = "INTERFACE")]
     pub uplink: Option<String>,
-    /// What the first operator is called
-    #[arg(long, value_name = "NAME", default_value = "operator")]
-    pub operator: Name,
+    /// An operator and his role (admin, caretaker or viewer) [default role: admin]
+    #[arg(long = "operator", value_name = "NAME[=ROLE]", value_parser = new_operator, default_value = "operator")]
+    pub operators: Vec<(Name, OperatorRole)>,
 }
 
 impl InitArgs {
@@ -317,6 +323,14 @@ Examples:
 fn time(text: &str) -> Result<Duration, String> {
     let ms = crate::document::parse_ms(text).filter(|ms| (50..=3_600_000).contains(ms));
     ms.map(Duration::from_millis).ok_or_else(|| "write a time from 50ms to 1h, such as 3s".into())
+}
+
+fn new_operator(text: &str) -> Result<(Name, OperatorRole), String> {
+    let (name, role) = text.split_once('=').unwrap_or((text, "admin"));
+    let roles = [OperatorRole::Admin, OperatorRole::Caretaker, OperatorRole::Viewer];
+    let role = roles.into_iter().find(|known| known.as_str() == role);
+    let role = role.ok_or("write admin, caretaker or viewer behind the =")?;
+    Ok((name.parse::<Name>().map_err(|error| error.to_string())?, role))
 }
 
 fn new_node(text: &str) -> Result<(Name, String), String> {

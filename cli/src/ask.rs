@@ -12,7 +12,7 @@ pub(crate) use link::{Link, LinkError};
 
 use crate::context::{Contact, Context};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use stead_node::identity::Identity;
@@ -116,7 +116,7 @@ async fn one(contact: &Contact, operator: &Identity, deadline: Duration) -> Resu
 }
 
 /// The agent of this machine; the others are still to be asked, through it.
-async fn over_socket(path: &PathBuf, deadline: Duration) -> Answers {
+async fn over_socket(path: &Path, deadline: Duration) -> Answers {
     let asked = async {
         let link = Link::to_socket(path).await?;
         link.ask(&Request::Status, deadline).await

@@ -135,9 +135,11 @@ fn complaints(plan: &Plan) -> Vec<String> {
         for address in node.addresses.iter().filter(|a| !crate::agent_file::is_host_and_port(a)) {
             complaints.push(format!("{}: {address:?} is no address; write for example 10.0.0.1", node.name));
         }
-        if node.name.as_str() == files::OPERATOR_DIR {
-            complaints
-                .push("a node cannot be called \"operator\": its directory would be the operator's".into());
+        if node.name.as_str().starts_with(files::OPERATOR_DIR) {
+            complaints.push(format!(
+                "{}: no node's name begins with \"operator\", as operators' directories do",
+                node.name
+            ));
         }
     }
     complaints

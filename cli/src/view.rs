@@ -32,7 +32,7 @@ pub(crate) fn mesh(agreement: &Agreement<'_>) -> Mesh {
         majority: voters / 2 + 1,
         agreeing: agreement.agreeing.len(),
         leader: leader.map(|node| node_name(agreement, node)),
-        term: leader.and_then(|_| agreement.basis).map(|status| status.own.log.term),
+        term: leader.and(agreement.basis).map(|status| status.own.log.term),
         site_version: state.map(|state| state.site_version),
         applied: state.map(|state| state.applied),
         nodes,

@@ -23,7 +23,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const CLOSE_WITHIN: Duration = Duration::from_millis(50);
+/// Enough to send the good-bye; the other end finds out by itself otherwise.
+const CLOSE_WITHIN: Duration = Duration::from_millis(5);
 /// Addresses that one name may stand for.
 const LOOKED_UP_MAX: usize = 8;
 
@@ -200,7 +201,7 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut length = [0; 4];
             stream.read_exact(&mut length).await.unwrap();
-            let mut frame = vec![0; u32::from_le_bytes(length) as usize];
+            let mut frame = vec![0; usize::try_from(u32::from_le_bytes(length)).unwrap()];
             stream.read_exact(&mut frame).await.unwrap();
             let answer = codec::encode(&Answer::Refused(Refusal::Replayed), 1_000).unwrap();
             stream.write_all(&u32::try_from(answer.len()).unwrap().to_le_bytes()).await.unwrap();

@@ -50,9 +50,14 @@ fn plan(args: &InitArgs) -> Result<Plan, Failure> {
             None => node,
         }
     };
+    if !args.operators.iter().any(|(_, role)| *role == OperatorRole::Admin) {
+        return Err(Failure::Usage(
+            "no operator is an admin: nobody could ever apply a site; add --operator NAME".into(),
+        ));
+    }
     Ok(Plan {
         nodes: args.all().map(node).collect(),
-        operators: vec![(args.operator.clone(), OperatorRole::Admin)],
+        operators: args.operators.clone(),
         site,
         out: args.out_dir.clone(),
     })

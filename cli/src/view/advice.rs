@@ -39,6 +39,9 @@ pub(super) fn mesh(mesh: &Mesh, quorum: bool) -> (Health, Vec<String>) {
         (true, false) => Health::Degraded,
         (true, true) => Health::Ok,
     };
+    // What a machine cannot do, and what an operator ordered, is worth a line and no alarm.
+    let shortfalls = mesh.nodes.iter().flat_map(|node| node.shortfalls.iter().map(move |what| (node, what)));
+    wrong.extend(shortfalls.map(|(node, what)| format!("{} falls short: {what}", node.name)));
     let drained = mesh.nodes.iter().filter(|node| node.drained);
     wrong.extend(drained.map(|node| {
         format!("{} is drained and holds nothing: `stead undrain {}` lets it again.", node.name, node.name)
@@ -95,8 +98,7 @@ fn complaints(node: &Node) -> Vec<String> {
     let name = &node.name;
     let waiting = node.waiting.iter().map(|what| format!("{name} takes no part yet: {what}"));
     let unwell = node.unwell.iter().map(|what| format!("{name} is unwell: {what}"));
-    let shortfalls = node.shortfalls.iter().map(|what| format!("{name} falls short: {what}"));
-    waiting.chain(unwell).chain(shortfalls).collect()
+    waiting.chain(unwell).collect()
 }
 
 fn failing(service: &Service) -> Option<String> {
