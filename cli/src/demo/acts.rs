@@ -178,10 +178,7 @@ pub(super) fn is_answered(visitor: &Visitor) -> Option<()> {
 
 /// The longest outage that the visitor saw since `begin`; none if every request was answered.
 fn longest_outage(visitor: &Visitor, begin: Instant) -> Option<Span> {
-    let visits: Vec<_> =
-        visitor.so_far().visits.into_iter().filter(|v| v.due >= begin.before(Span::from_ms(300))).collect();
-    outage::outages(&visits)
-        .iter()
-        .map(|gap| gap.length().unwrap_or(Span::from_ms(u64::MAX / 1_000_000)))
-        .max()
+    let gaps = outage::outages(&visitor.so_far().visits);
+    let since_begin = gaps.iter().filter(|gap| gap.until.is_none_or(|until| until >= begin));
+    since_begin.map(|gap| gap.length().unwrap_or_else(|| now().since(begin))).max()
 }

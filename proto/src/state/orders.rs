@@ -32,7 +32,8 @@ impl State {
             && self.operators == before
         {
             let matter = Matter::OrderRefused(signed.claimed_signer());
-            self.incidents.note(index, &matter, 0, &refusal.to_string());
+            let unix_ms = signed.verify(self.cluster).map_or(0, |order| order.serial / 1_000);
+            self.incidents.note(index, &matter, unix_ms, &refusal.to_string());
         }
         outcome
     }
