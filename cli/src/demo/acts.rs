@@ -145,10 +145,11 @@ fn strike(act: Act, stage: &mut Stage, holder: usize) -> anyhow::Result<(usize, 
         Act::PlannedMove => {
             let to = *others(stage).first().ok_or_else(|| anyhow!("there is only one node"))?;
             let order = Order::Move { endpoint: "www".parse()?, to: stage.player(to)?.id };
-            match stage.order(to, order)? {
-                Answer::Committed { outcome: Outcome::Done, .. } => Ok((to, true)),
-                other => bail!("the order was not carried out: {other:?}"),
-            }
+            let answer = stage.order(to, order)?;
+            let Answer::Committed { outcome: Outcome::Done, .. } = answer else {
+                bail!("the order was not carried out: {answer:?}")
+            };
+            Ok((to, true))
         }
         Act::AgentKilled => stage.kill_agent(holder).map(|()| (holder, true)),
     }

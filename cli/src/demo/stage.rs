@@ -185,10 +185,9 @@ impl Stage {
     /// # Errors
     /// That it does not answer.
     pub fn status(&self, i: usize) -> anyhow::Result<Status> {
-        match socket::ask(&self.socket_of(i)?, &Request::Status)? {
-            Answer::Status(status) => Ok(*status),
-            other => bail!("no status: {other:?}"),
-        }
+        let answer = socket::ask(&self.socket_of(i)?, &Request::Status)?;
+        let Answer::Status(status) = answer else { bail!("no status: {answer:?}") };
+        Ok(*status)
     }
 
     /// Signs an order as the operator and gives it to node `i`.

@@ -60,7 +60,9 @@ impl Courier for QuicCourier {
         let call = self.0.call(NodeId(to), frame(CONSENSUS, &body), deadline, SNAPSHOT_BYTES_MAX);
         call.await.map_err(|error| match error {
             CallError::TimedOut => CourierError::Timeout,
-            other => CourierError::Unreachable(other.to_string()),
+            CallError::Send(_) | CallError::Lost | CallError::Refused | CallError::AnswerTooLong(_) => {
+                CourierError::Unreachable(error.to_string())
+            }
         })
     }
 }

@@ -44,9 +44,8 @@ pub(super) async fn run(
             }
         }
         let again = if known.values().all(|(_, free)| *free) { Duration::from_secs(60) } else { AGAIN_AFTER };
-        match tokio::time::timeout(again, states.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(again, states.changed()).await {
+            return;
         }
     }
 }

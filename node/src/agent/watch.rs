@@ -79,9 +79,8 @@ pub(super) async fn hints(
             addresses.extend(&member.addresses);
             transport.set_hints(member.id, &addresses);
         }
-        match tokio::time::timeout(LOOKUP_EVERY, states.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(LOOKUP_EVERY, states.changed()).await {
+            return;
         }
     }
 }
@@ -120,9 +119,8 @@ pub(super) async fn raft(consensus: Arc<Consensus>, fresh_for: Span, events: mps
             }
         }
         let pause = if status.role == Role::Leader { FRESHNESS_ROUND } else { Duration::from_secs(1) };
-        match tokio::time::timeout(pause, changes.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(pause, changes.changed()).await {
+            return;
         }
     }
 }
