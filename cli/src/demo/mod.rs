@@ -4,6 +4,7 @@
 //! that was not seen. Whatever happens, nothing is left behind.
 
 mod acts;
+mod interrupt;
 pub mod socket;
 pub mod stage;
 mod timeline;
@@ -19,6 +20,7 @@ use stead_deploy::lab::user_namespace::{self, Privilege};
 use stead_deploy::lab::visitor::{Route, Visitor};
 
 use acts::Act;
+use interrupt::Interrupt;
 use stage::{Cast, SITE_PORT, Stage};
 use timeline::Timeline;
 
@@ -45,6 +47,7 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<bool> {
     let privilege = user_namespace::enter_if_needed()?;
     let directory = Scratch(stage::scratch(&std::env::temp_dir())?);
+    let interrupt = Interrupt::watch(directory.0.clone())?;
     let cast = Cast {
         nodes: options.nodes,
         lease_ms: 350,
@@ -84,7 +87,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     }
     if options.keep {
         timeline.say(&format!("kept running in {} until Ctrl-C", directory.0.display()));
-        wait_for_interrupt()?;
+        interrupt.wait();
     }
     let diary = visitor.stop()?;
     Ok(timeline.end(&diary))
@@ -97,11 +100,6 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
 pub fn sample_site(name: &str, hang_while: PathBuf) -> anyhow::Result<Infallible> {
     let site = SampleSite { port: SITE_PORT, name: name.parse()?, hang_while: Some(hang_while) };
     Ok(sample_site::serve(&site)?)
-}
-
-fn wait_for_interrupt() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(tokio::signal::ctrl_c())?)
 }
 
 /// The directory of one run, gone with it.
