@@ -5,6 +5,7 @@
 
 mod acts;
 mod interrupt;
+mod picture;
 pub mod socket;
 pub mod stage;
 mod timeline;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use stead_deploy::lab::now;
 use stead_deploy::lab::sample_site::{self, SampleSite};
 use stead_deploy::lab::user_namespace::{self, Privilege};
 use stead_deploy::lab::visitor::{Route, Visitor};
@@ -38,6 +40,8 @@ pub struct Options {
     pub keep: bool,
     /// Print one JSON object at the end instead of the play.
     pub json: bool,
+    /// Draw the run into this SVG file.
+    pub picture: Option<PathBuf>,
 }
 
 /// Plays it.
@@ -81,8 +85,10 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let visitor = Visitor::start(&stage.lab, Route::to(SocketAddr::new(stage.address, SITE_PORT)))?;
     stage.until("the visitor is answered", Duration::from_secs(5), |_| acts::is_answered(&visitor))?;
     let slack = Duration::from_millis(u64::from(status.own.gate.slack_ms));
+    let mut begun = Vec::new();
     for act in Act::ALL {
         timeline.curtain(act)?;
+        begun.push((now(), act));
         timeline.played(acts::play(act, &mut stage, &visitor, slack)?);
     }
     if options.keep {
@@ -90,6 +96,10 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
         interrupt.wait();
     }
     let diary = visitor.stop()?;
+    if let Some(file) = &options.picture {
+        std::fs::write(file, picture::draw(&diary, &begun))
+            .with_context(|| format!("write {}", file.display()))?;
+    }
     Ok(timeline.end(&diary))
 }
 
