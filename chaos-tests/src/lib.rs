@@ -1,3 +1,4 @@
 //! Simulation, fault-injecting lab scenarios, oracles and benchmarks of stead.
 
+pub mod bad_input;
 pub mod lease_search;
