@@ -20,7 +20,7 @@ pub const DATA_DIR: &str = "/var/lib/stead";
 /// Where the agent's socket lies, unless the file says otherwise.
 pub const RUN_DIR: &str = "/run/stead";
 /// How often a leader shows itself, unless the file says otherwise, in milliseconds.
-pub const HEARTBEAT_MS: u32 = 100;
+pub const HEARTBEAT_MS: u32 = 250;
 /// How long followers wait for it, unless the file says otherwise, in milliseconds.
 pub const ELECTION_TIMEOUT_MS: u32 = 1_000;
 /// How many heartbeats have to fit into one election timeout, so that one lost packet elects nobody.

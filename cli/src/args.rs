@@ -390,4 +390,7 @@ pub struct DemoArgs {
     /// Keep the mesh running at the end, until Ctrl-C
     #[arg(long)]
     pub keep: bool,
+    /// Draw the run into this SVG file
+    #[arg(long, value_name = "FILE")]
+    pub picture: Option<PathBuf>,
 }

@@ -2,6 +2,7 @@
 
 use crate::agent_file;
 use crate::args::AgentArgs;
+use crate::document::Problem;
 use crate::exit::{Exit, Failure};
 use crate::output::text;
 use std::io::IsTerminal;
@@ -20,6 +21,15 @@ pub(super) fn run(args: &AgentArgs) -> Result<Exit, Failure> {
     let filter = EnvFilter::try_from_env("STEAD_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     log.with_ansi(std::io::stderr().is_terminal()).init();
-    stead_node::agent::run(&config).map_err(|error| Failure::Failed(error.to_string()))?;
+    let (file, create) = (args.config.clone(), args.create);
+    let reload = move || agent_file::load(&file, create).inspect_err(complain).ok();
+    stead_node::agent::run(&config, reload).map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(Exit::Ok)
+}
+
+/// A configuration that was sound at the start and is not at a reload.
+fn complain(problems: &Vec<Problem>) {
+    for problem in problems {
+        tracing::error!("{problem}");
+    }
 }

@@ -9,7 +9,8 @@ use crate::exit::{Exit, Failure};
 
 pub(super) fn run(args: &DemoArgs, json: bool) -> Result<Exit, Failure> {
     let watched = std::io::stdin().is_terminal() && !args.auto;
-    let options = Options { nodes: args.nodes, auto: !watched, keep: args.keep, json };
+    let options =
+        Options { nodes: args.nodes, auto: !watched, keep: args.keep, json, picture: args.picture.clone() };
     match demo::run(&options) {
         Ok(true) => Ok(Exit::Ok),
         Ok(false) => Ok(Exit::Failed),

@@ -4,6 +4,8 @@
 //! that was not seen. Whatever happens, nothing is left behind.
 
 mod acts;
+mod interrupt;
+mod picture;
 pub mod socket;
 pub mod stage;
 mod timeline;
@@ -14,11 +16,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use stead_deploy::lab::now;
 use stead_deploy::lab::sample_site::{self, SampleSite};
 use stead_deploy::lab::user_namespace::{self, Privilege};
 use stead_deploy::lab::visitor::{Route, Visitor};
 
 use acts::Act;
+use interrupt::Interrupt;
 use stage::{Cast, SITE_PORT, Stage};
 use timeline::Timeline;
 
@@ -36,6 +40,8 @@ pub struct Options {
     pub keep: bool,
     /// Print one JSON object at the end instead of the play.
     pub json: bool,
+    /// Draw the run into this SVG file.
+    pub picture: Option<PathBuf>,
 }
 
 /// Plays it.
@@ -45,6 +51,7 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<bool> {
     let privilege = user_namespace::enter_if_needed()?;
     let directory = Scratch(stage::scratch(&std::env::temp_dir())?);
+    let interrupt = Interrupt::watch(directory.0.clone())?;
     let cast = Cast {
         nodes: options.nodes,
         lease_ms: 350,
@@ -78,15 +85,21 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let visitor = Visitor::start(&stage.lab, Route::to(SocketAddr::new(stage.address, SITE_PORT)))?;
     stage.until("the visitor is answered", Duration::from_secs(5), |_| acts::is_answered(&visitor))?;
     let slack = Duration::from_millis(u64::from(status.own.gate.slack_ms));
+    let mut begun = Vec::new();
     for act in Act::ALL {
         timeline.curtain(act)?;
+        begun.push((now(), act));
         timeline.played(acts::play(act, &mut stage, &visitor, slack)?);
     }
     if options.keep {
         timeline.say(&format!("kept running in {} until Ctrl-C", directory.0.display()));
-        wait_for_interrupt()?;
+        interrupt.wait();
     }
     let diary = visitor.stop()?;
+    if let Some(file) = &options.picture {
+        std::fs::write(file, picture::draw(&diary, &begun))
+            .with_context(|| format!("write {}", file.display()))?;
+    }
     Ok(timeline.end(&diary))
 }
 
@@ -97,11 +110,6 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
 pub fn sample_site(name: &str, hang_while: PathBuf) -> anyhow::Result<Infallible> {
     let site = SampleSite { port: SITE_PORT, name: name.parse()?, hang_while: Some(hang_while) };
     Ok(sample_site::serve(&site)?)
-}
-
-fn wait_for_interrupt() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(tokio::signal::ctrl_c())?)
 }
 
 /// The directory of one run, gone with it.

@@ -33,7 +33,10 @@ const ROUND: Duration = Duration::from_millis(200);
 /// The address outlives its lease by this much; the gate is what ends it in time.
 const ADDRESS_MARGIN: Span = Span::from_ms(2_000);
 /// When after a claim it is announced again. Switches forget, and first frames get lost.
-const ANNOUNCE_AT_MS: [u64; 8] = [0, 20, 100, 500, 1_000, 2_000, 5_000, 10_000];
+/// A coarse gate opens a few milliseconds late and swallows the first ones.
+const ANNOUNCE_AT_MS: [u64; 10] = [0, 5, 20, 50, 100, 500, 1_000, 2_000, 5_000, 10_000];
+/// After this long an endpoint that could not be served may be tried again.
+const TROUBLE_FORGOTTEN_AFTER: Span = Span::from_ms(10_000);
 /// After the last of these, once in this long.
 const ANNOUNCE_EVERY: Span = Span::from_ms(30_000);
 
@@ -97,6 +100,8 @@ struct Drivers {
     served: BTreeMap<Name, Served>,
     /// Somebody may have taken an address away.
     looks: bool,
+    /// What could not be served, and since when.
+    troubles: BTreeMap<Name, Instant>,
     leases: Leases,
     events: mpsc::Sender<Event>,
 }
@@ -130,6 +135,7 @@ pub(super) fn start(
         margin,
         served: BTreeMap::new(),
         looks: false,
+        troubles: BTreeMap::new(),
         leases: leases.clone(),
         events,
     };
@@ -199,19 +205,22 @@ impl Drivers {
             return Ok(());
         }
         vip.claim(address, uplink, now, until).map_err(|error| error.to_string())?;
-        self.announce(address)
+        self.announce(address);
+        Ok(())
     }
 
-    fn announce(&self, address: IpAddr) -> Result<(), String> {
-        match &self.announcer {
-            Some(announcer) => announcer.announce(address).map_err(|error| error.to_string()),
-            None => Err("there is no socket to announce the address with".into()),
+    /// One of many: that it is swallowed (by a gate that is not open yet, by a full queue) is no fault.
+    fn announce(&self, address: IpAddr) {
+        let Some(announcer) = &self.announcer else { return };
+        if let Err(error) = announcer.announce(address) {
+            tracing::debug!(%address, %error, "an announcement was not sent");
         }
     }
 
     /// Lifetimes, announcements, and addresses that somebody took away.
     fn look_after(&mut self) {
         let now = clock::now();
+        self.forget_troubles(now);
         let names: Vec<Name> = self.served.keys().cloned().collect();
         let looks = std::mem::take(&mut self.looks);
         for name in names {
@@ -224,9 +233,10 @@ impl Drivers {
             let announce = served.announcement_due(now);
             let repaired =
                 if looks { self.repair(address, now, until) } else { self.prolong(address, now, until) };
-            let announced = if announce || repaired == Ok(true) { self.announce(address) } else { Ok(()) };
-            let trouble = repaired.err().or(announced.err());
-            if let Some(trouble) = trouble {
+            if announce || repaired == Ok(true) {
+                self.announce(address);
+            }
+            if let Err(trouble) = repaired {
                 tracing::warn!(endpoint = %name, trouble, "cannot look after the address");
             }
         }
@@ -265,7 +275,22 @@ impl Drivers {
         Instant::from_ns(leases.get(endpoint).map_or(0, |lease| lease.load(Ordering::Relaxed)))
     }
 
-    fn tell_trouble(&self, endpoint: &Name, trouble: Option<String>) {
+    /// What went wrong once need not be so for ever.
+    fn forget_troubles(&mut self, now: Instant) {
+        let old =
+            |(name, at): (&Name, &Instant)| (now.since(*at) >= TROUBLE_FORGOTTEN_AFTER).then(|| name.clone());
+        let forgotten: Vec<Name> = self.troubles.iter().filter_map(old).collect();
+        for endpoint in forgotten {
+            self.tell_trouble(&endpoint, None);
+        }
+    }
+
+    fn tell_trouble(&mut self, endpoint: &Name, trouble: Option<String>) {
+        match &trouble {
+            Some(_) => drop(self.troubles.insert(endpoint.clone(), clock::now())),
+            None if self.troubles.remove(endpoint).is_none() => return,
+            None => {}
+        }
         if let Some(trouble) = &trouble {
             tracing::error!(%endpoint, trouble, "cannot serve the endpoint");
         }

@@ -32,18 +32,19 @@ pub use socket::SOCKET_NAME;
 
 use crate::config::Config;
 
-/// Runs the agent until SIGTERM or SIGINT, then gives back what it holds.
+/// Runs the agent until SIGTERM or SIGINT, then gives back what it holds. At SIGHUP it asks `reload` for its
+/// configuration again and takes over where the peers may be found; the rest is for the next start.
 ///
 /// # Errors
 /// [`AgentError`], each variant of which says what to do.
-pub fn run(config: &Config) -> Result<(), AgentError> {
+pub fn run(config: &Config, reload: impl Fn() -> Option<Config> + Send + 'static) -> Result<(), AgentError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("stead-worker")
         .enable_all()
         .build()
         .map_err(AgentError::Threads)?;
-    let ended = runtime.block_on(start::run(config));
+    let ended = runtime.block_on(start::run(config, reload));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     ended
 }

@@ -19,15 +19,21 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Puts a page in front of visitors, or takes it away.
+    /// Puts a page in front of visitors, or takes it away; a page whose words or ports changed is shown anew.
     pub(super) async fn set(&mut self, endpoint: Name, spec: EndpointSpec, on: bool) {
+        if on && self.wanted.get(&endpoint) == Some(&spec) && self.standing.contains_key(&endpoint) {
+            return;
+        }
+        self.take_away(&endpoint).await;
         if on {
             self.wanted.insert(endpoint, spec);
             self.retry().await;
-            return;
         }
-        self.wanted.remove(&endpoint);
-        if let Some(page) = self.standing.remove(&endpoint) {
+    }
+
+    async fn take_away(&mut self, endpoint: &Name) {
+        self.wanted.remove(endpoint);
+        if let Some(page) = self.standing.remove(endpoint) {
             tracing::info!(%endpoint, served = page.served(), "the holding page goes");
             page.stop().await;
         }

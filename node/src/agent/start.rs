@@ -61,7 +61,10 @@ struct Kernel {
 }
 
 /// Runs one agent on the current runtime until it is told to stop.
-pub(super) async fn run(config: &Config) -> Result<(), AgentError> {
+pub(super) async fn run(
+    config: &Config,
+    reload: impl Fn() -> Option<Config> + Send + 'static,
+) -> Result<(), AgentError> {
     let identity = Identity::load(&config.key_file)?;
     let genesis = read_genesis(&config.genesis_file)?;
     let cluster = genesis
@@ -169,7 +172,9 @@ pub(super) async fn run(config: &Config) -> Result<(), AgentError> {
         tasks.spawn(links::run(uplink.ifindex, link_driver, event_sender.clone()));
     }
     tasks.spawn(watching::services(service_events, event_sender.clone()));
-    tasks.spawn(watching::hints(transport.clone(), config.peers.clone(), hint_states));
+    let (peer_sender, peers) = watch::channel(config.peers.clone());
+    tasks.spawn(watching::reload(reload, peer_sender));
+    tasks.spawn(watching::hints(transport.clone(), peers, hint_states));
     tasks.spawn(watching::raft(consensus.clone(), span(config.election_timeout), event_sender.clone()));
     tasks.spawn(watching::state(me, states, directory, hint_sender, services, event_sender.clone()));
     let worker = Worker {

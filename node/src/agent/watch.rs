@@ -13,6 +13,7 @@ use stead_proto::report::{ServiceSeen, Unwell};
 use stead_proto::roster::Role as MemberRole;
 use stead_proto::state::State;
 use stead_proto::time::Span;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::owner::{state_event, tell_unwell};
@@ -66,21 +67,45 @@ pub(super) async fn state(
 /// Keeps the transport's hints: addresses of the roster, and the configured ones looked up again and again.
 pub(super) async fn hints(
     transport: Transport,
-    configured: BTreeMap<Name, Vec<String>>,
+    mut configured: watch::Receiver<BTreeMap<Name, Vec<String>>>,
     mut states: watch::Receiver<Arc<State>>,
 ) {
     loop {
         let state = states.borrow_and_update().clone();
+        let hosts = configured.borrow_and_update().clone();
         for member in state.members.values() {
             let mut addresses = Vec::new();
-            for host in configured.get(&member.name).into_iter().flatten() {
+            for host in hosts.get(&member.name).into_iter().flatten() {
                 addresses.extend(look_up(host).await);
             }
             addresses.extend(&member.addresses);
             transport.set_hints(member.id, &addresses);
         }
-        if let Ok(Err(_)) = tokio::time::timeout(LOOKUP_EVERY, states.changed()).await {
+        let changed = async {
+            tokio::select! {
+                changed = states.changed() => changed,
+                changed = configured.changed() => changed,
+            }
+        };
+        if let Ok(Err(_)) = tokio::time::timeout(LOOKUP_EVERY, changed).await {
             return;
+        }
+    }
+}
+
+/// At each SIGHUP, reads the configuration again.
+pub(super) async fn reload(
+    read: impl Fn() -> Option<crate::config::Config>,
+    peers: watch::Sender<BTreeMap<Name, Vec<String>>>,
+) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+    while hangups.recv().await.is_some() {
+        match read() {
+            Some(config) => {
+                tracing::info!("the configuration was read again: looking for peers where it says");
+                peers.send_replace(config.peers);
+            }
+            None => tracing::error!("the configuration is not sound any more: it was not taken over"),
         }
     }
 }

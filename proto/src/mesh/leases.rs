@@ -201,8 +201,14 @@ impl Mesh {
             self.cease(&name, out);
         }
         for (name, spec) in &self.state.site.endpoints {
-            if let Some(serving) = self.serving.get_mut(name) {
-                serving.spec = spec.clone();
+            let Some(serving) = self.serving.get_mut(name).filter(|serving| serving.spec != *spec) else {
+                continue;
+            };
+            serving.spec = spec.clone();
+            if serving.holding_page {
+                // Its words or ports may have changed.
+                let spec = Box::new(spec.clone());
+                out.push(Effect::HoldingPage { endpoint: name.clone(), spec, on: true });
             }
         }
         self.match_leases_to_state(now);
