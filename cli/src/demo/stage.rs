@@ -101,7 +101,11 @@ impl Stage {
         let nodes = (0..cast.nodes).map(node).collect::<anyhow::Result<Vec<_>>>()?;
         let plan = init::Plan {
             nodes,
-            operators: vec![("director".parse()?, OperatorRole::Admin)],
+            operators: vec![
+                ("director".parse()?, OperatorRole::Admin),
+                ("deputy".parse()?, OperatorRole::Admin),
+                ("watcher".parse()?, OperatorRole::Viewer),
+            ],
             site: sample_site(address, cast.lease_ms)?,
             out: directory.clone(),
         };

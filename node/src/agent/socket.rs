@@ -24,13 +24,17 @@ const CLIENTS_MAX: usize = 16;
 /// How long a client may take to say what it wants, and to take the answer.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Makes the socket; one that an earlier agent left behind is replaced.
+/// Makes the socket; one that an earlier agent left behind is replaced, one that is answered is not.
 ///
 /// # Errors
-/// What the system says, with the path.
+/// What the system says, with the path; `AddrInUse` if another agent answers there.
 pub(super) fn bind(run_dir: &Path) -> Result<UnixListener, (PathBuf, io::Error)> {
     let path = run_dir.join(SOCKET_NAME);
     let make = || {
+        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            let why = "another agent answers there: stop it first, or give this one its own `run` directory";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+        }
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
