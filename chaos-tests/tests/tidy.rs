@@ -65,13 +65,21 @@ fn no_file_is_longer_than_600_lines() {
 }
 
 #[test]
-fn every_rust_file_opens_with_what_it_is_for() {
-    let headless = |file: &Tidied| {
-        let header = file.text.lines().next().and_then(|line| line.strip_prefix("//! "));
-        header.is_none().then(|| format!("{}: begin with `//! `, purpose and invariant", file.path))
+fn every_rust_file_opens_with_what_it_is_for_and_goes_on() {
+    let wrong = |file: &Tidied| {
+        let headed = file.text.starts_with("//! ");
+        let written = file.text.lines().any(|line| !line.is_empty() && !line.starts_with("//"));
+        match (headed, written) {
+            (true, true) => None,
+            (false, _) => Some(format!("{}: begin with `//! `, purpose and invariant", file.path)),
+            (true, false) => {
+                Some(format!("{}: a header and nothing under it: write it or drop it", file.path))
+            }
+        }
     };
-    assert!(headless(&file("a.rs", "use core::fmt;\n//! Late.")).is_some());
-    none(rust(&tree()).filter_map(headless));
+    assert!(wrong(&file("a.rs", "use core::fmt;\n//! Late.")).is_some());
+    assert!(wrong(&file("a.rs", "//! Some day.\n\n// Soon.\n")).is_some());
+    none(rust(&tree()).filter_map(wrong));
 }
 
 #[test]
