@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use stead::demo::stage::{Cast, Stage, scratch};
 use stead::demo::socket;
+use stead::demo::stage::{Cast, Stage, scratch};
 use stead_deploy::lab::user_namespace::{Privilege, privilege};
 use stead_node::agent::SOCKET_NAME;
 use stead_node::identity::Identity;

@@ -64,13 +64,13 @@ impl Rehearsal {
         Ok(outage)
     }
 
-    /// Ends it: what the tap makes of the whole time.
+    /// Ends it: what the tap makes of the whole time, given what the agents' journals say of who was entitled.
     ///
     /// # Errors
     /// That the tap had failed.
     pub fn end(self) -> anyhow::Result<Report> {
         let capture = self.tap.stop()?;
-        Ok(overlap(&capture, Entitled::ByAnnouncement))
+        Ok(overlap(&capture, Entitled::ByClaims(&self.stage.claims())))
     }
 
     /// Waits until one node holds and one leads, and moves the endpoint if the scenario wants it elsewhere.

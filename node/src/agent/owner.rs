@@ -151,6 +151,9 @@ impl Owner {
     }
 
     fn serve(&mut self, endpoint: Name, serving: Serving) {
+        // Before the gate: the journal's time is never later than the first frame.
+        let at_ns = clock::now().as_ns();
+        tracing::info!(%endpoint, address = %serving.spec.address, epoch = %serving.epoch, at_ns, "the gate opens");
         if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec)) {
             log_failure("open the gate", gate.set(serving.spec.address, serving.until));
         }
