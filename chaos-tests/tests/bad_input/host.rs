@@ -3,13 +3,13 @@
 use super::{assert_says, three, three_where};
 use chaos_tests::bad_input::scene::PATIENCE;
 use chaos_tests::bad_input::{Handicap, Scene};
+use std::net::{IpAddr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
 use stead_deploy::lab::Place;
 use stead_deploy::lab::tap::Tap;
 use stead_proto::incident::Matter;
 use stead_proto::order::Act;
 use stead_proto::report::Unwell;
-use std::net::{IpAddr, Ipv6Addr, UdpSocket};
-use std::time::Duration;
 
 const C: usize = 2;
 
@@ -27,16 +27,19 @@ fn an_agent_without_net_admin_says_so_votes_and_leaves_the_address_to_others() {
     println!("FIGURE without CAP_NET_ADMIN: {:?}", own.gate);
     assert!(own.gate.shortfalls.iter().any(|text| text.contains("costs")), "{:?}", own.gate);
     move_to(&mut scene, C);
-    let others = scene.stage.until("another node serves", PATIENCE, |stage| {
-        stage.holder().filter(|holder| *holder != C)
-    });
+    let others = scene
+        .stage
+        .until("another node serves", PATIENCE, |stage| stage.holder().filter(|holder| *holder != C));
     others.unwrap();
     // It is one of the majority that the mesh needs when another one is gone.
     let gone = (0..3).find(|i| *i != C && Some(*i) != scene.stage.holder()).unwrap();
     scene.stage.lose_host(gone).unwrap();
-    scene.stage.until("the two others go on", PATIENCE, |stage| {
-        stage.leader().filter(|leader| *leader != gone).and(stage.holder().filter(|holder| *holder != C))
-    }).unwrap();
+    scene
+        .stage
+        .until("the two others go on", PATIENCE, |stage| {
+            stage.leader().filter(|leader| *leader != gone).and(stage.holder().filter(|holder| *holder != C))
+        })
+        .unwrap();
 }
 
 #[test]
@@ -98,12 +101,15 @@ fn an_agent_whose_uplink_is_missing_says_so_votes_and_never_serves() {
     scene.stage.start_agent(C).unwrap();
     scene.until_part(&[C]).unwrap();
     let own = scene.stage.status(C).unwrap().own;
-    assert_says(&own.gate.shortfalls.join("\n"), &["the uplink eth9 does not exist", "no address can be served"]);
+    assert_says(
+        &own.gate.shortfalls.join("\n"),
+        &["the uplink eth9 does not exist", "no address can be served"],
+    );
     assert_eq!(own.unwell, [Unwell::UplinkMissing]);
     move_to(&mut scene, C);
-    let holder = scene.stage.until("another node serves", PATIENCE, |stage| {
-        stage.holder().filter(|holder| *holder != C)
-    });
+    let holder = scene
+        .stage
+        .until("another node serves", PATIENCE, |stage| stage.holder().filter(|holder| *holder != C));
     holder.unwrap();
     let held = scene.stage.lab.addresses(Place::Node(2)).unwrap();
     assert!(!held.contains(&scene.stage.address), "{held:?}");
@@ -118,7 +124,8 @@ fn an_address_that_another_host_has_is_not_claimed_until_it_is_free() {
     let mut site = scene.stage.status(0).unwrap().state.site;
     site.endpoints.values_mut().for_each(|endpoint| endpoint.address = taken);
     let text = stead::site_file::write(&site);
-    let act = Act::Apply { base: scene.stage.status(0).unwrap().state.site_version, site: Box::new(site), text };
+    let act =
+        Act::Apply { base: scene.stage.status(0).unwrap().state.site_version, site: Box::new(site), text };
     let director = scene.operator("director").unwrap();
     scene.order(&director, 0, act).unwrap();
     for node in 0..3 {

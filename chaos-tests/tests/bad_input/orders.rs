@@ -2,6 +2,7 @@
 
 use super::{NODE, assert_says, three};
 use chaos_tests::bad_input::Scene;
+use std::time::Duration;
 use stead_deploy::lab::Place;
 use stead_deploy::lab::process::Process;
 use stead_node::identity::Identity;
@@ -9,7 +10,6 @@ use stead_proto::admin::Answer;
 use stead_proto::command::{Outcome, Refusal};
 use stead_proto::incident::Matter;
 use stead_proto::order::Act;
-use std::time::Duration;
 
 /// The site as it is, with another title for the holding page, written against version `base`.
 fn retitled(scene: &Scene, base: u64, title: &str) -> Act {
@@ -36,7 +36,8 @@ fn of_two_sites_written_against_one_version_the_mesh_takes_one_and_calls_the_oth
         race.map(|racer| racer.join().unwrap())
     });
     let committed = |outcome: &Outcome| {
-        let same = |answer: &&Answer| matches!(answer, Answer::Committed { outcome: got, .. } if got == outcome);
+        let same =
+            |answer: &&Answer| matches!(answer, Answer::Committed { outcome: got, .. } if got == outcome);
         answers.iter().filter(same).count()
     };
     assert_eq!(committed(&Outcome::Site(base + 1)), 1, "{answers:?}");
