@@ -15,7 +15,7 @@ mod records;
 mod reports;
 mod status;
 
-pub use event::{Effect, Event, Now, RaftFacts, Serving};
+pub use event::{Effect, Event, Now, RaftFacts, Serving, Uplink};
 pub use records::Records;
 
 use crate::election::{self, Election};
@@ -35,6 +35,7 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
+use core::net::IpAddr;
 use duties::Duties;
 use recall::Phase;
 use reports::Reporter;
@@ -62,6 +63,8 @@ pub struct Start {
     pub seed: u64,
     /// How the kernel enforces leases here.
     pub gate: GateSeen,
+    /// Whether endpoint addresses can be put on the uplink, and what comes before.
+    pub uplink: Uplink,
 }
 
 /// The mesh core of one node.
@@ -76,7 +79,13 @@ pub struct Mesh {
     records: Records,
     serving: BTreeMap<Name, Serving>,
     troubles: BTreeMap<Name, String>,
-    taken: BTreeSet<Name>,
+    /// The entry up to which an endpoint had another address.
+    readdressed: BTreeMap<Name, u64>,
+    /// The addresses that nobody else had when it was asked.
+    free: BTreeMap<Name, IpAddr>,
+    /// The endpoints whose address another host has, and the sentence for it.
+    taken: BTreeMap<Name, String>,
+    uplink: Uplink,
     services: BTreeMap<Name, ServiceSeen>,
     gate: GateSeen,
     unwell: BTreeSet<Unwell>,
@@ -109,7 +118,10 @@ impl Mesh {
             records: start.records,
             serving: BTreeMap::new(),
             troubles: BTreeMap::new(),
-            taken: BTreeSet::new(),
+            readdressed: BTreeMap::new(),
+            free: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            uplink: start.uplink,
             services: BTreeMap::new(),
             gate: start.gate,
             unwell: BTreeSet::new(),
@@ -161,7 +173,10 @@ impl Mesh {
             }
             Event::Unwell { what, on } => self.take_unwell(what, on),
             Event::Trouble { endpoint, text } => self.take_trouble(endpoint, text),
-            Event::Probed { endpoint, taken } => self.take_probe(now.at, endpoint, taken),
+            Event::Probed { endpoint, address, taken } => {
+                self.take_probe(now.at, &endpoint, address, taken);
+                self.reconsider(now.at, &endpoint, out);
+            }
             Event::Proposed { ticket, done } => self.duties.ended(now.at, ticket, done),
             Event::Stop => self.stop(now.at, out),
         }
@@ -205,8 +220,16 @@ impl Mesh {
         if state.config.index != self.state.config.index {
             self.config_since = now;
         }
+        for (name, spec) in &state.site.endpoints {
+            if self.state.site.endpoints.get(name).is_none_or(|before| before.address != spec.address) {
+                self.readdressed.insert(name.clone(), state.applied);
+            }
+        }
         self.state = state;
+        self.readdressed.retain(|name, _| self.state.site.endpoints.contains_key(name));
         let members = &self.state.members;
+        self.free.retain(|name, _| self.state.site.endpoints.contains_key(name));
+        self.taken.retain(|name, _| self.state.site.endpoints.contains_key(name));
         self.memories.retain(|node| members.contains_key(&node));
         self.heard.retain(|node, _| members.contains_key(node));
         self.rtt_us.retain(|node, _| members.contains_key(node));
@@ -241,21 +264,26 @@ impl Mesh {
     }
 
     /// An address that another host has is not served, unless that host is a holder of this mesh.
-    fn take_probe(&mut self, now: Instant, endpoint: Name, taken: Option<String>) {
+    fn take_probe(&mut self, now: Instant, endpoint: &Name, address: IpAddr, taken: Option<String>) {
+        let since = self.readdressed.get(endpoint).copied().unwrap_or_default();
         let held = |row: &Row| {
             now.since(row.received) < PATIENCE
-                && row.report.leases.iter().any(|l| l.endpoint == endpoint && l.holding.is_some())
+                && row.report.log.applied >= since
+                && row.report.leases.iter().any(|l| l.endpoint == *endpoint && l.holding.is_some())
         };
-        let by_mesh = self.serving.contains_key(&endpoint) || self.rows.values().any(held);
+        let by_mesh = self.serving.get(endpoint).is_some_and(|s| s.spec.address == address)
+            || self.rows.values().any(held);
         let trouble = taken.filter(|_| !by_mesh).map(|mac| {
             alloc::format!("another host ({mac}) has this address already: free it there or choose another")
         });
-        match &trouble {
-            Some(_) => self.taken.insert(endpoint.clone()),
-            None => self.taken.remove(&endpoint),
-        };
+        if let Some(trouble) = trouble {
+            self.free.remove(endpoint);
+            self.taken.insert(endpoint.clone(), trouble);
+        } else {
+            self.free.insert(endpoint.clone(), address);
+            self.taken.remove(endpoint);
+        }
         self.take_unwell(Unwell::AddressTaken, !self.taken.is_empty());
-        self.take_trouble(endpoint, trouble);
     }
 
     /// A core that is called long after it wanted to be was stopped or starved, and says so.

@@ -13,7 +13,7 @@ use stead_proto::id::{ClusterId, Name, NodeId};
 use stead_proto::lease::BootId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::memory::{Memories, Memory};
-use stead_proto::mesh::{Effect, Event, Mesh, Now, RaftFacts, Records, Start};
+use stead_proto::mesh::{Effect, Event, Mesh, Now, RaftFacts, Records, Start, Uplink};
 use stead_proto::order::{Act, Order};
 use stead_proto::report::{GateSeen, ServiceSeen};
 use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
@@ -92,6 +92,7 @@ struct World {
     sequence: u64,
     log: Vec<Vec<u8>>,
     leader: Option<NodeId>,
+    uplink: Uplink,
     cut: BTreeSet<(NodeId, NodeId)>,
 }
 
@@ -109,6 +110,7 @@ impl World {
             sequence: 0,
             log: Vec::new(),
             leader: Some(NodeId(1)),
+            uplink: Uplink::Trusted,
             cut: BTreeSet::new(),
         };
         for id in (1..=nodes).map(NodeId) {
@@ -157,6 +159,7 @@ impl World {
             election_timeout: Span::from_ms(1_000),
             seed: id.0,
             gate: GateSeen { rung: "test".into(), slack_ms: 0, shortfalls: Vec::new() },
+            uplink: self.uplink.clone(),
         };
         node.mesh = Some(Mesh::new(now, start));
         let seen = if node.healthy { ServiceSeen::Healthy } else { ServiceSeen::Down("test".into()) };
@@ -533,4 +536,43 @@ fn a_restored_image_is_found_out_at_start() {
     world.boot(other);
     let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run_ms(1_000)));
     assert!(lost.is_err());
+}
+
+#[test]
+fn an_address_is_claimed_only_once_the_network_was_asked_and_never_while_another_host_has_it() {
+    let (mut world, _) = settled(3);
+    let address = "192.0.2.10".parse().unwrap();
+    world.uplink = Uplink::Asked;
+    for id in [1, 2, 3].map(NodeId) {
+        world.crash(id);
+    }
+    world.run_ms(10_000);
+    for id in [1, 2, 3].map(NodeId) {
+        world.boot(id);
+    }
+    world.leader = Some(NodeId(1));
+    world.tell_raft();
+    world.run_ms(10_000);
+    assert_eq!(world.holders(), [], "nobody has asked");
+    for taken in [Some("02:00:00:00:00:01".to_string()), None] {
+        for id in [1, 2, 3].map(NodeId) {
+            world.push(world.now, id, Event::Probed { endpoint: www(), address, taken: taken.clone() });
+        }
+        world.run_ms(5_000);
+        assert_eq!(world.holders().len(), usize::from(taken.is_none()), "{taken:?}");
+    }
+}
+
+#[test]
+fn a_node_that_cannot_serve_votes_and_gives_a_move_to_it_on() {
+    let (mut world, holder) = settled(3);
+    let useless = [1, 2, 3].map(NodeId).into_iter().find(|id| *id != holder).unwrap();
+    world.crash(useless);
+    world.uplink = Uplink::Useless("no right to".into());
+    world.boot(useless);
+    world.run_ms(5_000);
+    world.order(Act::Move { endpoint: www(), to: useless });
+    world.run_ms(5_000);
+    let holders = world.holders();
+    assert!(holders.len() == 1 && holders != [useless], "{holders:?}");
 }

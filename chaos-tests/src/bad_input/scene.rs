@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use stead::demo::socket;
 use stead::demo::stage::{Cast, Stage, scratch};
+use stead_deploy::lab::process::Process;
 use stead_deploy::lab::user_namespace::{Privilege, privilege};
 use stead_node::agent::SOCKET_NAME;
 use stead_node::identity::Identity;
@@ -28,6 +29,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub struct Scene {
     /// The mesh.
     pub stage: Stage,
+    program: String,
     files: Files,
     _alone: MutexGuard<'static, ()>,
 }
@@ -58,7 +60,7 @@ impl Scene {
         }
         let cast =
             Cast { nodes, lease_ms: 350, program: program.into(), directory: files.0.clone(), gate: None };
-        let mut scene = Self { stage: Stage::raise(&cast)?, files, _alone: alone };
+        let mut scene = Self { stage: Stage::raise(&cast)?, program: program.into(), files, _alone: alone };
         scene.stage.until_served()?;
         let all: Vec<usize> = (0..scene.stage.players.len()).collect();
         scene.until_part(&all)?;
@@ -180,6 +182,31 @@ impl Scene {
         let since = self.log(i)?.len();
         self.stage.start_agent(i)?;
         self.refusal(i, since)
+    }
+
+    /// Starts the agent of node `i` without a store and with the flag of its very first start; it has to
+    /// refuse. What it says.
+    ///
+    /// # Errors
+    /// That it runs on, or calls this a success.
+    pub fn refused_first_start(&self, i: usize) -> anyhow::Result<String> {
+        let home = self.home(i)?;
+        if home.join("data").exists() {
+            std::fs::remove_dir_all(home.join("data"))?;
+        }
+        let config = home.join("agent.toml");
+        let argv = [
+            self.program.as_ref(),
+            "agent".as_ref(),
+            "--config".as_ref(),
+            config.as_os_str(),
+            "--create".as_ref(),
+        ];
+        let log = home.join("first-start.log");
+        let here = self.stage.lab.namespace(self.stage.player(i)?.place)?;
+        let ended = Process::start(here, &argv, &[], &log)?.wait(PATIENCE)?;
+        let said = std::fs::read_to_string(log)?;
+        if ended.success() { Err(anyhow!("the agent ended with {ended}: {said}")) } else { Ok(said) }
     }
 
     /// The endpoint's name.

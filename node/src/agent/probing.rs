@@ -39,7 +39,7 @@ pub(super) async fn run(
             }
             let taken = ask(&uplink, address).await;
             known.insert(name.clone(), (address, taken.is_none()));
-            if events.send(Event::Probed { endpoint: name, taken }).await.is_err() {
+            if events.send(Event::Probed { endpoint: name, address, taken }).await.is_err() {
                 return;
             }
         }

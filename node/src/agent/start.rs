@@ -11,8 +11,9 @@ use stead_proto::id::{ClusterId, NodeId};
 use stead_proto::lease::BootId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::memory::{Memories, Memory};
-use stead_proto::mesh::{Effect, Event, Mesh, Records, Start};
+use stead_proto::mesh::{Effect, Event, Mesh, Records, Start, Uplink};
 use stead_proto::report::GateSeen;
+use stead_proto::report::Unwell;
 use stead_proto::state::State;
 use stead_proto::time::Span;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::admin::Admin;
 use super::error::AgentError;
 use super::inbox::Inbox;
-use super::owner::{Inlets, Owner, StatusQuery, vips};
+use super::owner::{Inlets, Owner, StatusQuery, tell_unwell, vips};
 use super::pages::Pages;
 use super::peer::QuicCourier;
 use super::records_file::RecordsFile;
@@ -58,6 +59,8 @@ struct Kernel {
     uplink: Option<Link>,
     seen: GateSeen,
     coarse: bool,
+    /// Why no address can be served here, if that is so.
+    useless: Option<String>,
 }
 
 /// Runs one agent on the current runtime until it is told to stop.
@@ -119,6 +122,9 @@ pub(super) async fn run(
     let (drives, driver_thread) =
         driver::start(kernel.uplink.as_ref(), kernel.vip, kernel.coarse, event_sender.clone())
             .map_err(AgentError::Threads)?;
+    if find_link(&config.uplink).is_none() {
+        tell_unwell(&event_sender, Unwell::UplinkMissing, true).await;
+    }
     let link_driver = drives.clone();
     let mesh = Mesh::new(
         now,
@@ -133,6 +139,7 @@ pub(super) async fn run(
             election_timeout: span(config.election_timeout),
             seed: seed(),
             gate: kernel.seen,
+            uplink: kernel.useless.map_or(Uplink::Asked, Uplink::Useless),
         },
     );
     let owner = Owner {
@@ -285,9 +292,14 @@ fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
     let Some(ifindex) = uplink.as_ref().map(|link| link.ifindex) else {
         let missing = format!("the uplink {} does not exist: no address can be served", config.uplink);
         tracing::error!("{missing}");
-        seen.shortfalls.push(missing);
-        return Kernel { gate: None, vip, uplink, seen, coarse: false };
+        seen.shortfalls.push(missing.clone());
+        return Kernel { gate: None, vip, uplink, seen, coarse: false, useless: Some(missing) };
     };
+    let useless = missing_right(&config.uplink);
+    if let Some(missing) = &useless {
+        tracing::error!("{missing}");
+        seen.shortfalls.push(missing.clone());
+    }
     let instance = format!("{:?}-{}", cluster, config.name).replace('…', "");
     let addresses = vips(state).into_values().collect();
     match Gate::open(&GateConfig { uplink_ifindex: ifindex, instance, addresses, wanted }) {
@@ -295,20 +307,34 @@ fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
             let rung = gate.rung();
             seen.rung = rung.to_string();
             seen.slack_ms = u32::try_from(rung.slack_ms()).unwrap_or(u32::MAX);
-            seen.shortfalls =
-                shortfalls.iter().map(|s| stead_proto::roster::bounded_text(&s.to_string())).collect();
+            let texts = shortfalls.iter().map(|s| stead_proto::roster::bounded_text(&s.to_string()));
+            seen.shortfalls.extend(texts);
             for shortfall in &shortfalls {
                 tracing::warn!("{shortfall}");
             }
             tracing::info!(%rung, "lease gate");
-            Kernel { gate: Some(gate), vip, uplink, seen, coarse: rung == Rung::Lifetime }
+            Kernel { gate: Some(gate), vip, uplink, seen, coarse: rung == Rung::Lifetime, useless }
         }
         Err(error) => {
             tracing::error!(%error, "no lease gate: no address can be served");
-            seen.shortfalls.push(stead_proto::roster::bounded_text(&error.to_string()));
-            Kernel { gate: None, vip, uplink: None, seen, coarse: false }
+            let why = stead_proto::roster::bounded_text(&error.to_string());
+            seen.shortfalls.push(why.clone());
+            Kernel { gate: None, vip, uplink: None, seen, coarse: false, useless: Some(why) }
         }
     }
+}
+
+/// What keeps this process from putting an address on the uplink, if it may not.
+fn missing_right(uplink: &str) -> Option<String> {
+    let may = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::NET_ADMIN));
+    (!may).then(|| {
+        format!(
+            "CAP_NET_ADMIN is missing: no address can be put on {uplink}, which costs this node every endpoint \
+             of the vip driver (it votes and probes all the same); run the agent as root or give its unit \
+             AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
+        )
+    })
 }
 
 fn find_link(name: &str) -> Option<Link> {

@@ -10,6 +10,7 @@ use crate::site::EndpointSpec;
 use crate::state::State;
 use crate::time::Instant;
 use alloc::{boxed::Box, collections::BTreeSet, string::String, sync::Arc, vec::Vec};
+use core::net::IpAddr;
 
 /// The moment of an event: the clock that decisions use, and the one that people read.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +80,8 @@ pub enum Event {
     Probed {
         /// For which endpoint.
         endpoint: Name,
+        /// Which address was asked for.
+        address: IpAddr,
         /// Who answered, if somebody did; it may be the mesh's own holder.
         taken: Option<String>,
     },
@@ -91,6 +94,17 @@ pub enum Event {
     },
     /// The agent is asked to stop in good order.
     Stop,
+}
+
+/// What stands between this node and serving an address on its uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Uplink {
+    /// Nothing: addresses are claimed at once.
+    Trusted,
+    /// Before the first claim the network is asked whether another host has the address; [`Event::Probed`] tells.
+    Asked,
+    /// It cannot serve any, and why.
+    Useless(String),
 }
 
 /// Raft as the core has to know it.

@@ -1,6 +1,6 @@
 //! The leases of this node's endpoints: feeding them, and turning what they decide into effects.
 
-use super::{Effect, Mesh, Phase, Serving, send};
+use super::{Effect, Mesh, Phase, Serving, Uplink, send};
 use crate::config::Confirmation;
 use crate::id::{Name, NodeId};
 use crate::inventory;
@@ -10,9 +10,9 @@ use crate::message::Message;
 use crate::plan::Epoch;
 use crate::report::{ConfigSeen, ServiceSeen};
 use crate::roster::Standing;
-use crate::site::EndpointSpec;
+use crate::site::{Driver, EndpointSpec};
 use crate::time::Instant;
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 
 impl Mesh {
     /// One lease for each endpoint of the site, and for none besides.
@@ -135,12 +135,37 @@ impl Mesh {
             |plan: &crate::plan::Plan| plan.seats.iter().find(|s| s.node == self.me).map(|s| s.slack_ms);
         // A plan that credits this node's gate with more speed than it has must not be acted upon.
         let gate_fits = plan.and_then(slack).is_none_or(|slack| slack >= self.gate.slack_ms);
-        if !may || !gate_fits || self.stopping || self.troubles.contains_key(name) {
+        let able = !self.stopping && self.trouble(name, spec).is_none() && self.has_asked(name, spec);
+        if !may || !gate_fits || !able {
             Readiness::Never
         } else if self.is_ready(spec) {
             Readiness::Ready
         } else {
             Readiness::Reluctant
+        }
+    }
+
+    /// Why this node cannot serve an endpoint, if something is in the way.
+    pub(super) fn trouble(&self, name: &Name, spec: &EndpointSpec) -> Option<String> {
+        let uplink = match (&self.uplink, &spec.driver) {
+            (Uplink::Useless(why), Driver::Vip) => Some(why),
+            (Uplink::Useless(_) | Uplink::Trusted | Uplink::Asked, Driver::Vip | Driver::Exec(_)) => None,
+        };
+        uplink.or_else(|| self.taken.get(name)).or_else(|| self.troubles.get(name)).cloned()
+    }
+
+    /// Whether nobody else had the address when it was asked. A tenure that the last agent of this boot left
+    /// behind goes on unasked: it is ours.
+    fn has_asked(&self, name: &Name, spec: &EndpointSpec) -> bool {
+        let asks = self.uplink == Uplink::Asked && spec.driver == Driver::Vip;
+        let holds = self.leases.get(name).is_some_and(|lease| lease.holding().is_some());
+        !asks || holds || self.free.get(name) == Some(&spec.address)
+    }
+
+    /// Looks at an endpoint's lease again, because something that it depends on has changed.
+    pub(super) fn reconsider(&mut self, now: Instant, name: &Name, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Running) {
+            self.with_lease(name, out, |lease, view, outputs| lease.tick(now, view, outputs));
         }
     }
 

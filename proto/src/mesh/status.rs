@@ -53,7 +53,7 @@ impl Mesh {
             promised: self.leases.get(name).and_then(|lease| promised(lease, now.at)),
             ready: self.is_ready(spec),
             holding_page: self.serving.get(name).is_some_and(|s| s.holding_page),
-            trouble: self.troubles.get(name).cloned(),
+            trouble: self.trouble(name, spec),
         };
         self.state.site.endpoints.iter().map(endpoint).collect()
     }
