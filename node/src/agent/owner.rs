@@ -4,7 +4,8 @@
 //! lease. What takes time is handed to the endpoint driver's thread and to the worker runtime.
 //!
 //! **Invariant.** Effects are carried out in their order. If the lease records cannot be written, the
-//! messages behind them are not sent: nothing is promised that a restarted agent would not know.
+//! messages behind them are not sent: nothing is promised that a restarted agent would not know. And nothing
+//! behind a [`Effect::Cease`] is sent before the gate is closed, if need be by waiting for its lease to end.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use stead_proto::mesh::{Effect, Event, Mesh, Now, Serving};
 use stead_proto::report::Unwell;
 use stead_proto::site::{Driver, EndpointSpec};
 use stead_proto::state::State;
-use stead_proto::time::Instant;
+use stead_proto::time::{Instant, Span};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -180,8 +181,13 @@ impl Owner {
     }
 
     fn cease(&mut self, endpoint: Name, serving: Serving) {
-        if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec)) {
-            log_failure("close the gate", gate.close(serving.spec.address));
+        if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec))
+            && let Err(error) = gate.close(serving.spec.address)
+        {
+            // What follows tells the others that this gate is closed: it has to be true by then.
+            let closed = serving.until.after(Span::from_ms(gate.rung().slack_ms()));
+            tracing::error!(%error, "cannot close the gate: waiting until it closes by itself");
+            std::thread::sleep(Duration::from_nanos(closed.since(clock::now()).as_ns()));
         }
         self.driver.tell(Drive::Cease { endpoint, serving: Box::new(serving) });
     }
