@@ -1,4 +1,5 @@
 //! Simulation, fault-injecting lab scenarios, oracles and benchmarks of stead.
 
 pub mod bad_input;
+pub mod failover;
 pub mod lease_search;

@@ -2,6 +2,11 @@
 //!
 //! Needs root. Each test raises a mesh of its own in network namespaces, one after another.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::type_complexity,
+    reason = "whatever else comes is a failure; tables of cases are what they are"
+)]
 
 #[path = "bad_input/disk.rs"]
 mod disk;

@@ -5,7 +5,7 @@
 //! on with the next key instead of stopping at the first mistake.
 //!
 //! **Invariant.** A reader that got `None` for something required has left a problem behind, so that
-//! [`Document::problems`] is empty only for a document that was understood completely.
+//! [`Document::finish`] is content only with a document that was understood completely.
 //!
 //! Deliberately absent: the meaning of any key.
 

@@ -19,7 +19,7 @@ use stead_node::transport::{
     SendError, Transport, Who,
 };
 use stead_proto::id::{NodeId, PublicKey};
-use stead_proto::limits::{LEASE_FRAME_BYTES_MAX, RAFT_FRAME_BYTES_MAX, REPORT_FRAME_BYTES_MAX};
+use stead_proto::limits::{LEASE_FRAME_BYTES_MAX, RAFT_PLANE_BYTES_MAX, REPORT_FRAME_BYTES_MAX};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -313,7 +313,7 @@ async fn frames_beyond_their_limit_are_cut_off_and_others_go_on() {
     let raft = raw_connection(2, &a, Plane::Raft.alpn()).await.unwrap();
     let (mut send, mut receive) = raft.open_bi().await.unwrap();
     // The node stops reading at its limit, so that this can never be written whole.
-    let written = send.write_all(&vec![0; RAFT_FRAME_BYTES_MAX + 1_000_000]).await;
+    let written = send.write_all(&vec![0; RAFT_PLANE_BYTES_MAX + 1_000_000]).await;
     assert!(written.is_err() && receive.read_to_end(10).await.is_err());
 
     let report = raw_connection(2, &a, Plane::Report.alpn()).await.unwrap();
@@ -367,7 +367,7 @@ async fn own_limits_bind_before_anything_is_sent() {
     assert_eq!(a.transport.send_datagram(id(2), zeros(max)), Ok(()));
     let max = REPORT_FRAME_BYTES_MAX;
     assert_eq!(a.transport.send_report(id(2), zeros(max + 1)), Err(too_long(max)));
-    let max = RAFT_FRAME_BYTES_MAX;
+    let max = RAFT_PLANE_BYTES_MAX;
     let refused = a.transport.call(id(2), zeros(max + 1), SOON, 10).await;
     assert_eq!(refused, Err(CallError::Send(too_long(max))));
     let _echo = echo(b.messages);
@@ -405,7 +405,7 @@ async fn a_full_inbox_drops_datagrams_and_holds_streams_back() {
 #[tokio::test]
 async fn a_frame_that_was_given_up_half_way_never_arrives() {
     let (a, mut b) = pair().await;
-    let frame = Bytes::from(vec![1; RAFT_FRAME_BYTES_MAX]);
+    let frame = Bytes::from(vec![1; RAFT_PLANE_BYTES_MAX]);
     // Longer than the windows, so that the first attempt to write leaves a rest.
     assert_eq!(a.transport.call(id(2), frame, Duration::ZERO, 10).await, Err(CallError::TimedOut));
     // What had been written would arrive beside the calls of this time, if anything of it did.

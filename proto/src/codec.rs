@@ -1,6 +1,6 @@
 //! The one place where values become bytes and bytes become values.
 //!
-//! A frame is one version byte followed by bincode (fixed-width integers, little endian). Nothing is
+//! A frame is one version byte followed by bincode (variable-width integers, little endian). Nothing is
 //! self-describing: a new field is a new version of the type that carries it, told apart by an enum
 //! variant at the top of each message.
 //!
@@ -8,7 +8,7 @@
 //! left-over bytes are refused; an unknown version is refused, never guessed.
 
 use alloc::vec::Vec;
-use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The version that this build writes. It reads this one and, once there is one, the one before.
@@ -36,8 +36,8 @@ pub enum CodecError {
 /// The hard ceiling for any frame; each kind has its own, lower limit beside it.
 const ANY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-const CONFIG: Configuration<LittleEndian, Fixint, Limit<ANY_BYTES_MAX>> =
-    bincode::config::standard().with_fixed_int_encoding().with_limit::<ANY_BYTES_MAX>();
+const CONFIG: Configuration<LittleEndian, Varint, Limit<ANY_BYTES_MAX>> =
+    bincode::config::standard().with_limit::<ANY_BYTES_MAX>();
 
 /// Writes `value` as a frame of at most `bytes_max` bytes.
 ///
@@ -75,27 +75,28 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_frame_is_a_version_byte_and_fixed_width_fields() {
-        assert_eq!(encode(&(7_u16, 1_u8), 100), Ok(alloc::vec![1, 7, 0, 1]));
+    fn a_frame_is_a_version_byte_and_variable_width_fields() {
+        assert_eq!(encode(&(7_u16, 1_u8), 100), Ok(alloc::vec![1, 7, 1]));
+        assert_eq!(encode(&(700_u16, 1_u8), 100), Ok(alloc::vec![1, 251, 188, 2, 1]));
     }
 
     #[test]
     fn what_is_too_long_is_refused_on_both_sides() {
-        let long = CodecError::TooLong { bytes: 4, bytes_max: 3 };
-        assert_eq!(encode(&(7_u16, 1_u8), 3), Err(long));
-        assert_eq!(decode::<(u16, u8)>(&[1, 7, 0, 1], 3), Err(long));
+        let long = CodecError::TooLong { bytes: 3, bytes_max: 2 };
+        assert_eq!(encode(&(7_u16, 1_u8), 2), Err(long));
+        assert_eq!(decode::<(u16, u8)>(&[1, 7, 1], 2), Err(long));
     }
 
     #[test]
     fn left_over_bytes_and_other_versions_are_refused() {
-        assert_eq!(decode::<(u16, u8)>(&[1, 7, 0, 1, 0], 100), Err(CodecError::Malformed));
-        assert_eq!(decode::<(u16, u8)>(&[2, 7, 0, 1], 100), Err(CodecError::Version(2)));
+        assert_eq!(decode::<(u16, u8)>(&[1, 7, 1, 0], 100), Err(CodecError::Malformed));
+        assert_eq!(decode::<(u16, u8)>(&[2, 7, 1], 100), Err(CodecError::Version(2)));
         assert_eq!(decode::<()>(&[], 100), Err(CodecError::Malformed));
     }
 
     #[test]
     fn a_claimed_length_allocates_nothing() {
-        let mut frame = alloc::vec![1];
+        let mut frame = alloc::vec![1, 253];
         frame.extend(u64::MAX.to_le_bytes());
         assert_eq!(decode::<Vec<u64>>(&frame, 100), Err(CodecError::Malformed));
     }

@@ -68,6 +68,9 @@ pub const ADMIN_FRAME_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX + 256 * 1024;
 /// Bytes of a snapshot: the history of the site and the incidents at their limits fit.
 pub const SNAPSHOT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Bytes of one frame on the Raft plane: a snapshot and what says that it is consensus.
+pub const RAFT_PLANE_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX + 1;
+
 /// How far the rates of two nodes' clocks may differ from true time, in parts per million (1 %).
 pub const CLOCK_DRIFT_PPM: u64 = 10_000;
 /// The longest lease that any site may ask for. A restarted voter stays silent for this long (DESIGN P7).

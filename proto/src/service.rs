@@ -355,8 +355,8 @@ mod tests {
         let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "0102000000000000006462010000003815640000009001000002020100000000020000000000000064629600\
-             0000e8030000e0930400"
+            "0102646201fb381564fb9001020201000264\
+             6296fbe803fce0930400"
         );
         assert_eq!(codec::decode(&frame, 1_000), Ok(service));
     }

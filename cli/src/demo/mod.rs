@@ -4,6 +4,7 @@
 //! that was not seen. Whatever happens, nothing is left behind.
 
 mod acts;
+mod director;
 mod interrupt;
 mod picture;
 pub mod socket;

@@ -7,19 +7,22 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
+use stead_deploy::lab::overlap::Claim;
 use stead_deploy::lab::process::Process;
 use stead_deploy::lab::{Lab, Place, Shape};
-use stead_proto::admin::{Answer, Request, Status};
+use stead_node::agent::SOCKET_NAME;
+use stead_proto::admin::{Answer, Status};
 use stead_proto::id::{Name, NodeId};
-use stead_proto::order::{Act, Order};
+use stead_proto::order::Act;
 use stead_proto::roster::{OperatorRole, Role};
 use stead_proto::service::{Check, Service};
 use stead_proto::site::{Driver, EndpointSpec, HoldingText, Site};
 
-use super::socket;
+pub use super::director::Director;
 use crate::init::{self, NewNode};
 
 /// The last number of the endpoint's address.
@@ -73,8 +76,7 @@ pub struct Stage {
     /// The files of the mesh.
     pub directory: PathBuf,
     program: PathBuf,
-    operator: stead_node::identity::Identity,
-    cluster: stead_proto::id::ClusterId,
+    director: Director,
 }
 
 impl Stage {
@@ -127,9 +129,13 @@ impl Stage {
             })
         };
         let players = written.nodes.iter().enumerate().map(player).collect::<anyhow::Result<Vec<_>>>()?;
+        let director = Director {
+            sockets: written.nodes.iter().map(|(_, node)| node.join("run").join(SOCKET_NAME)).collect(),
+            operator: Arc::new(operator),
+            cluster: written.cluster,
+        };
         let program = cast.program.clone();
-        let mut stage =
-            Self { lab, players, address, directory, program, operator, cluster: written.cluster };
+        let mut stage = Self { lab, players, address, directory, program, director };
         for i in 0..stage.players.len() {
             stage.start_site(i)?;
             stage.start_agent(i)?;
@@ -189,9 +195,7 @@ impl Stage {
     /// # Errors
     /// That it does not answer.
     pub fn status(&self, i: usize) -> anyhow::Result<Status> {
-        let answer = socket::ask(&self.socket_of(i)?, &Request::Status)?;
-        let Answer::Status(status) = answer else { bail!("no status: {answer:?}") };
-        Ok(*status)
+        self.director.status(i)
     }
 
     /// Signs an order as the operator and gives it to node `i`.
@@ -199,14 +203,13 @@ impl Stage {
     /// # Errors
     /// That the node does not answer.
     pub fn order(&self, i: usize, act: Act) -> anyhow::Result<Answer> {
-        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-        let order = Order { serial: u64::try_from(unix.as_micros())?, act };
-        let signed = self.operator.key().sign(self.cluster, &order)?;
-        socket::ask(&self.socket_of(i)?, &Request::Submit(signed))
+        self.director.order(i, act)
     }
 
-    fn socket_of(&self, i: usize) -> anyhow::Result<PathBuf> {
-        Ok(self.player(i)?.directory.join("run").join(stead_node::agent::SOCKET_NAME))
+    /// The operator, for another thread.
+    #[must_use]
+    pub fn director(&self) -> Director {
+        self.director.clone()
     }
 
     /// Starts the agent of node `i`.
@@ -328,6 +331,18 @@ impl Stage {
         self.start_agent(i)
     }
 
+    /// What the agents' journals say of when they began to serve.
+    #[must_use]
+    pub fn claims(&self) -> Vec<Claim> {
+        let journal =
+            |player: &Player| std::fs::read_to_string(player.directory.join("agent.log")).unwrap_or_default();
+        let claims_of = |player: &Player| {
+            let Place::Node(node) = player.place else { return Vec::new() };
+            journal(player).lines().filter_map(|line| claim(line, node)).collect()
+        };
+        self.players.iter().flat_map(claims_of).collect()
+    }
+
     /// The end of each agent's log.
     #[must_use]
     pub fn logs(&self) -> String {
@@ -339,6 +354,17 @@ impl Stage {
         };
         self.players.iter().map(log).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// A line of a journal that says that a gate opens.
+fn claim(line: &str, node: u8) -> Option<Claim> {
+    let (_, rest) = line.split_once("the gate opens")?;
+    let field =
+        |name: &str| rest.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let (plan, rank) = field("epoch")?.split_once('.')?;
+    let epoch = (plan.parse::<u128>().ok()? << 32) | rank.parse::<u128>().ok()?;
+    let at = stead_proto::time::Instant::from_ns(field("at_ns")?.parse().ok()?);
+    Some(Claim { at, address: field("address")?.parse().ok()?, node, epoch })
 }
 
 fn kill(process: Option<Process>) -> anyhow::Result<()> {

@@ -19,6 +19,7 @@ use stead_proto::report::Unwell;
 use stead_proto::site::{Driver, EndpointSpec};
 use stead_proto::state::State;
 use stead_proto::time::Instant;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::driver::{Drive, DriverHandle};
@@ -83,7 +84,10 @@ impl Owner {
             }
             let stops = matches!(event, Event::Stop);
             self.mesh.handle(now(), event, &mut effects);
-            self.carry_out(&mut effects);
+            for ticket in self.carry_out(&mut effects) {
+                self.mesh.handle(now(), Event::Proposed { ticket, done: false }, &mut effects);
+                self.carry_out(&mut effects);
+            }
             if stops {
                 return;
             }
@@ -106,8 +110,9 @@ impl Owner {
         }
     }
 
-    fn carry_out(&mut self, effects: &mut Vec<Effect>) {
-        let mut silenced = false;
+    /// Carries out effects in their order; says which proposals never reached the worker.
+    fn carry_out(&mut self, effects: &mut Vec<Effect>) -> Vec<u64> {
+        let (mut silenced, mut dropped) = (false, Vec::new());
         for effect in effects.drain(..) {
             match effect {
                 Effect::Remember(records) => {
@@ -134,12 +139,18 @@ impl Owner {
                 | Effect::KeepMemories(_)
                 | Effect::Join
                 | Effect::Lost { .. }) => {
-                    if let Err(error) = self.worker.try_send(effect) {
-                        tracing::warn!(%error, "the worker does not keep up");
+                    if let Err(TrySendError::Full(effect) | TrySendError::Closed(effect)) =
+                        self.worker.try_send(effect)
+                    {
+                        tracing::warn!("the worker does not keep up");
+                        if let Effect::Propose { ticket, .. } = effect {
+                            dropped.push(ticket);
+                        }
                     }
                 }
             }
         }
+        dropped
     }
 
     fn report(&self, bytes: &Bytes) {
@@ -151,6 +162,9 @@ impl Owner {
     }
 
     fn serve(&mut self, endpoint: Name, serving: Serving) {
+        // Before the gate: the journal's time is never later than the first frame.
+        let at_ns = clock::now().as_ns();
+        tracing::info!(%endpoint, address = %serving.spec.address, epoch = %serving.epoch, at_ns, "the gate opens");
         if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec)) {
             log_failure("open the gate", gate.set(serving.spec.address, serving.until));
         }

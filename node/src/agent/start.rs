@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::consensus::{Compaction, Consensus, Settings, Timing};
 use crate::identity::Identity;
 use crate::kernel::gate::{Gate, GateConfig, Rung};
-use crate::service::{Children, Services};
+use crate::service::Services;
 use crate::storage::Create;
 use crate::transport::{Datagram, Directory, Inbound, Inboxes, Profile, Transport};
 use crate::vip::Vip;
@@ -199,7 +199,6 @@ pub(super) async fn run(
     transport.close(FAREWELL).await;
     let _ = tokio::time::timeout(META_DEADLINE, thread).await;
     consensus.shutdown().await?;
-    let _ = Children::Leave;
     ended
 }
 

@@ -1,7 +1,7 @@
 //! Planes: what a connection is for. One ALPN name each, which carries the protocol version, so that
 //! two versions that cannot talk to each other find out before the first frame.
 
-use stead_proto::limits::{ADMIN_FRAME_BYTES_MAX, REPORT_FRAME_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use stead_proto::limits::{ADMIN_FRAME_BYTES_MAX, RAFT_PLANE_BYTES_MAX, REPORT_FRAME_BYTES_MAX};
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ impl Plane {
     /// The largest frame that a peer may send on one of its streams.
     pub(super) const fn frame_bytes_max(self) -> usize {
         match self {
-            Self::Raft => SNAPSHOT_BYTES_MAX + 1,
+            Self::Raft => RAFT_PLANE_BYTES_MAX,
             Self::Report => REPORT_FRAME_BYTES_MAX,
             Self::Admin => ADMIN_FRAME_BYTES_MAX,
         }
