@@ -111,7 +111,10 @@ fn a_leader_whose_disk_is_full_refuses_orders_and_takes_them_again_by_itself() {
         }
         // Another one leads by now, and has room.
         Answer::Committed { outcome: Outcome::Done, .. } => assert_ne!(scene.stage.leader(), Some(leader)),
-        other => panic!("{other:?}"),
+        other @ (Answer::Status(_)
+        | Answer::Refused(_)
+        | Answer::Committed { .. }
+        | Answer::Unavailable { .. }) => panic!("{other:?}"),
     }
     assert!(scene.stage.holder().is_some());
     free(&mut scene, leader);

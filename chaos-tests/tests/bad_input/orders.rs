@@ -78,15 +78,12 @@ fn an_operator_without_the_role_changes_nothing_and_the_attempt_is_recorded() {
     let before = scene.stage.status(0).unwrap().state;
     let drain = Act::Drain { node: scene.stage.players[1].id, drained: true };
     for act in [drain, retitled(&scene, before.site_version, "mine now")] {
-        match scene.order(&watcher, 1, act).unwrap() {
-            Answer::Committed { outcome: Outcome::Refused(Refusal::Role { name, has, .. }), .. } => {
-                assert_eq!((name.as_str(), has.as_str()), ("watcher", "viewer"));
-            }
-            other @ (Answer::Status(_)
-            | Answer::Committed { .. }
-            | Answer::Refused(_)
-            | Answer::Unavailable { .. }) => panic!("{other:?}"),
-        }
+        let answer = scene.order(&watcher, 1, act).unwrap();
+        let Answer::Committed { outcome: Outcome::Refused(Refusal::Role { name, has, .. }), .. } = answer
+        else {
+            panic!("{answer:?}")
+        };
+        assert_eq!((name.as_str(), has.as_str()), ("watcher", "viewer"));
     }
     let matter = Matter::OrderRefused(watcher.public());
     let recorded = scene.until_status(0, "the attempt is recorded", |status| {

