@@ -1,0 +1,6 @@
+//! Three whole mesh cores in one process, in virtual time, with a network that delays and cuts, and a log
+//! that is given: the way from an event to an endpoint served elsewhere, without any I/O.
+#![allow(missing_docs, clippy::as_conversions, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod takeover;
+mod world;
