@@ -29,6 +29,24 @@ impl Mesh {
         }
     }
 
+    /// Serves what the last agent of this boot left behind: whatever ends it then closes the gate, which is
+    /// open, before anybody hears of it.
+    pub(super) fn adopt_tenures(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let tenure = |(name, lease): (&Name, &Lease)| Some((name.clone(), lease.holding()?));
+        let held: Vec<(Name, (Epoch, Instant))> = self.leases.iter().filter_map(tenure).collect();
+        for (name, (epoch, until)) in held {
+            if self.serving.contains_key(&name) {
+                continue;
+            }
+            if until > now {
+                self.serve(&name, epoch, until, out);
+            } else if let Some(spec) = self.state.site.endpoints.get(&name).cloned() {
+                // It has run out and is closed for good at the next tick.
+                self.serving.insert(name, Serving { epoch, until, spec, holding_page: false });
+            }
+        }
+    }
+
     pub(super) fn tick_leases(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let due: Vec<Name> =
             self.leases.iter().filter(|(_, l)| l.deadline() <= now).map(|(name, _)| name.clone()).collect();
@@ -88,14 +106,11 @@ impl Mesh {
             }
             Output::Send { to, message } => send(out, to, &Message::Lease(name.clone(), message)),
             Output::Open { epoch, until } => self.serve(name, epoch, until, out),
-            Output::Extend { epoch, until } => match self.serving.get_mut(name) {
-                Some(serving) => {
-                    (serving.epoch, serving.until) = (epoch, until);
-                    out.push(Effect::Extend { endpoint: name.clone(), until });
-                }
-                // A tenure that the last agent of this boot left behind.
-                None => self.serve(name, epoch, until, out),
-            },
+            Output::Extend { epoch, until } => {
+                let Some(serving) = self.serving.get_mut(name) else { return };
+                (serving.epoch, serving.until) = (epoch, until);
+                out.push(Effect::Extend { endpoint: name.clone(), until });
+            }
             Output::Close { .. } => self.cease(name, out),
         }
     }
@@ -214,6 +229,9 @@ impl Mesh {
 
     /// An endpoint that was removed, or got another address or driver, is not what the lease was for.
     pub(super) fn cease_what_changed(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Running) {
+            self.adopt_tenures(now, out);
+        }
         let changed = |(name, serving): (&Name, &Serving)| {
             let spec = self.state.site.endpoints.get(name);
             let same =

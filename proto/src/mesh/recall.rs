@@ -52,6 +52,7 @@ impl Mesh {
             Recalled::Complete => {
                 self.phase = Phase::Running;
                 out.push(Effect::Join);
+                self.adopt_tenures(now, out);
             }
             Recalled::Lost { seen } => {
                 self.phase = Phase::Lost;

@@ -2,5 +2,6 @@
 //! that is given: the way from an event to an endpoint served elsewhere, without any I/O.
 #![allow(missing_docs, clippy::as_conversions, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod faults;
 mod takeover;
 mod world;

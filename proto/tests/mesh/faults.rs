@@ -1,0 +1,28 @@
+//! What a hostile peer, a careless operator, a driver or an unlucky moment may not bring about.
+
+use crate::world::{settled, www};
+use stead_proto::id::NodeId;
+use stead_proto::order::Act;
+
+const ALL: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+
+fn other_than(not: &[NodeId]) -> NodeId {
+    ALL.into_iter().find(|id| !not.contains(id)).unwrap()
+}
+
+#[test]
+fn a_holder_that_restarts_closes_its_gate_before_it_steps_aside() {
+    for delay_ms in 0..6 {
+        let (mut world, holder) = settled(3);
+        let to = other_than(&[holder]);
+        world.leader = Some(other_than(&[holder, to]));
+        world.run_ms(500);
+        world.crash(holder);
+        world.run_ms(20);
+        world.boot(holder);
+        world.run_ms(delay_ms);
+        world.order(Act::Move { endpoint: www(), to });
+        world.run_ms(2_000);
+        assert_eq!(world.holders(), [to]);
+    }
+}
