@@ -3,11 +3,11 @@
 //! It runs on a real-time thread together with the QUIC endpoint, so that a busy machine does not cost the
 //! lease. What takes time is handed to the endpoint driver's thread and to the worker runtime.
 //!
-//! **Invariant.** Effects are carried out in their order. If the lease records cannot be written, the
-//! messages behind them are not sent: nothing is promised that a restarted agent would not know. And nothing
+//! **Invariant.** Effects are carried out in their order. While the lease records cannot be written, nothing
+//! is sent, served or extended: nothing is promised that a restarted agent would not know. And nothing
 //! behind a [`Effect::Cease`] is sent before the gate is closed, if need be by waiting for its lease to end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use stead_proto::admin::Status;
 use stead_proto::id::{Name, NodeId};
-use stead_proto::mesh::{Effect, Event, Mesh, Now, Serving};
+use stead_proto::mesh::{Effect, Event, Mesh, Now, Records, Serving};
 use stead_proto::report::Unwell;
 use stead_proto::site::{Driver, EndpointSpec};
 use stead_proto::state::State;
@@ -59,6 +59,10 @@ pub(super) struct Owner {
     /// For what takes time.
     pub(super) worker: mpsc::Sender<Effect>,
     pub(super) peers: Vec<NodeId>,
+    /// The newest lease records, if they could not be written yet.
+    pub(super) unwritten: Option<Records>,
+    /// Endpoints that wait for them.
+    pub(super) withheld: BTreeSet<Name>,
 }
 
 impl Owner {
@@ -113,16 +117,18 @@ impl Owner {
 
     /// Carries out effects in their order; says which proposals never reached the worker.
     fn carry_out(&mut self, effects: &mut Vec<Effect>) -> Vec<u64> {
-        let (mut silenced, mut dropped) = (false, Vec::new());
+        let mut dropped = Vec::new();
+        if let Some(records) = self.unwritten.clone() {
+            self.remember(records);
+        }
         for effect in effects.drain(..) {
             match effect {
-                Effect::Remember(records) => {
-                    if let Err(error) = self.records.write(&records) {
-                        tracing::error!(%error, "nothing is promised until the lease records can be written");
-                        silenced = true;
-                    }
+                Effect::Remember(records) => self.remember(records),
+                Effect::Serve { endpoint, .. } if self.unwritten.is_some() => {
+                    self.withheld.insert(endpoint);
                 }
-                Effect::Send { .. } | Effect::Serve { .. } | Effect::Extend { .. } if silenced => {}
+                Effect::Send { .. } | Effect::Report(_) | Effect::Extend { .. }
+                    if self.unwritten.is_some() => {}
                 Effect::Send { to, bytes } => {
                     if let Err(error) = self.transport.send_datagram(to, bytes.into()) {
                         tracing::trace!(%to, %error, "datagram not sent");
@@ -151,7 +157,34 @@ impl Owner {
                 }
             }
         }
+        self.serve_withheld();
         dropped
+    }
+
+    fn remember(&mut self, records: Records) {
+        match self.records.write(&records) {
+            Ok(()) => self.unwritten = None,
+            Err(error) => {
+                if self.unwritten.replace(records).is_none() {
+                    tracing::error!(
+                        %error,
+                        "nothing is promised or served until the lease records can be written: make room \
+                         in the run directory"
+                    );
+                }
+            }
+        }
+    }
+
+    fn serve_withheld(&mut self) {
+        if self.unwritten.is_some() {
+            return;
+        }
+        for endpoint in std::mem::take(&mut self.withheld) {
+            if let Some(serving) = self.mesh.serving().get(&endpoint).cloned() {
+                self.serve(endpoint, serving);
+            }
+        }
     }
 
     fn report(&self, bytes: &Bytes) {

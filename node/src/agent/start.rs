@@ -1,5 +1,6 @@
 //! How an agent starts, in order: identity, store, kernel, then the core; and how it ends.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -151,6 +152,8 @@ pub(super) async fn run(
         transport: transport.clone(),
         worker: effect_sender,
         peers: Vec::new(),
+        unwritten: None,
+        withheld: BTreeSet::new(),
     };
     let inlets = Inlets { datagrams, events, queries };
     owner_sender.send((owner, inlets)).map_err(|_| AgentError::Ended("the lease thread"))?;
