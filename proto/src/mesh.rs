@@ -81,6 +81,8 @@ pub struct Mesh {
     troubles: BTreeMap<Name, String>,
     /// The entry up to which an endpoint had another address.
     readdressed: BTreeMap<Name, u64>,
+    /// Addresses that an endpoint gave up, and until when its last holder may not know.
+    given_up: BTreeMap<IpAddr, Instant>,
     /// The addresses that nobody else had when it was asked.
     free: BTreeMap<Name, IpAddr>,
     /// The endpoints whose address another host has, and the sentence for it.
@@ -119,6 +121,7 @@ impl Mesh {
             serving: BTreeMap::new(),
             troubles: BTreeMap::new(),
             readdressed: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             free: BTreeMap::new(),
             taken: BTreeMap::new(),
             uplink: start.uplink,
@@ -225,7 +228,8 @@ impl Mesh {
                 self.readdressed.insert(name.clone(), state.applied);
             }
         }
-        self.state = state;
+        let before = core::mem::replace(&mut self.state, state);
+        self.free_addresses(now, &before);
         self.readdressed.retain(|name, _| self.state.site.endpoints.contains_key(name));
         let members = &self.state.members;
         self.free.retain(|name, _| self.state.site.endpoints.contains_key(name));

@@ -11,6 +11,7 @@ use crate::plan::Epoch;
 use crate::report::{ConfigSeen, ServiceSeen};
 use crate::roster::Standing;
 use crate::site::{Driver, EndpointSpec};
+use crate::state::State;
 use crate::time::Instant;
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 
@@ -25,6 +26,27 @@ impl Mesh {
                 let record = self.records.of(name, now);
                 let lease = Lease::start(self.records.boot_id(), Some(&record), 0, now);
                 self.leases.insert(name.clone(), lease);
+            }
+        }
+    }
+
+    /// An endpoint that took over another one's address waits until nobody can serve it under the old name: its
+    /// holder may not know yet, but each majority that backs him shares a voter with each that backs a new one.
+    pub(super) fn free_addresses(&mut self, now: Instant, before: &State) {
+        let (old, new) = (&before.site.endpoints, &self.state.site.endpoints);
+        self.given_up.retain(|_, until| *until > now);
+        for (name, spec) in old {
+            let kept = new.get(name).is_some_and(|s| s.address == spec.address);
+            let promise = self.leases.get(name).and_then(Lease::promise).filter(|p| p.runs(now));
+            if let Some(promise) = promise.filter(|_| !kept) {
+                self.given_up.insert(spec.address, promise.end());
+            }
+        }
+        for (name, spec) in new {
+            let taken_over = old.get(name).is_none_or(|s| s.address != spec.address);
+            if let Some(until) = self.given_up.get(&spec.address).filter(|_| taken_over) {
+                self.records.silence(name, now, *until);
+                self.leases.remove(name);
             }
         }
     }

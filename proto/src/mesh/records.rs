@@ -64,6 +64,13 @@ impl Records {
         })
     }
 
+    /// Agrees to nothing for an endpoint until then.
+    pub(super) fn silence(&mut self, endpoint: &Name, now: Instant, until: Instant) {
+        let mut record = self.of(endpoint, now);
+        record.silent_until_ns = record.silent_until_ns.max(until.as_ns());
+        self.endpoints.insert(endpoint.clone(), record);
+    }
+
     pub(super) fn set(&mut self, endpoint: &Name, record: Record) {
         self.endpoints.insert(endpoint.clone(), record);
     }

@@ -1,7 +1,7 @@
 //! What a hostile peer, a careless operator, a driver or an unlucky moment may not bring about.
 
-use crate::world::{settled, www};
-use stead_proto::id::NodeId;
+use crate::world::{genesis, settled, www};
+use stead_proto::id::{Name, NodeId};
 use stead_proto::order::Act;
 
 const ALL: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
@@ -25,4 +25,19 @@ fn a_holder_that_restarts_closes_its_gate_before_it_steps_aside() {
         world.run_ms(2_000);
         assert_eq!(world.holders(), [to]);
     }
+}
+
+#[test]
+fn an_address_that_changed_its_endpoint_waits_for_the_holder_who_does_not_know_yet() {
+    let (mut world, holder) = settled(3);
+    world.leader = Some(other_than(&[holder]));
+    world.run_ms(500);
+    world.isolate(holder, true);
+    let mut site = genesis(3).site;
+    let spec = site.endpoints.remove(&www()).unwrap();
+    let renamed: Name = "shop".parse().unwrap();
+    site.endpoints.insert(renamed, spec);
+    world.order(Act::Apply { base: 1, site: Box::new(site), text: String::new() });
+    let (_, ms) = world.until_served(Some(holder), 5_000);
+    assert!(ms < 1_000, "{ms} ms");
 }
