@@ -3,7 +3,7 @@
 use super::{Effect, Mesh, Now};
 use crate::id::NodeId;
 use crate::inventory::{Inventory, NodeNow};
-use crate::limits::{DUTIES_EVERY, DUTIES_GAP_MIN, PATIENCE, RETRY_AFTER};
+use crate::limits::{DUTIES_EVERY, DUTIES_GAP_MIN, PATIENCE, RETRY_AFTER, TERM_JUMP_MAX};
 use crate::liveness::{self, Liveness};
 use crate::planner;
 use crate::time::Instant;
@@ -79,10 +79,15 @@ impl Mesh {
     }
 
     /// A voter that campaigned in vain holds a vote above the leader's and follows nobody until it is beaten.
+    ///
+    /// Nothing but its own word says how far above: one that claims more than honest campaigns can have added
+    /// is not believed, for the highest term of all would end the mesh.
     fn admit_stranded(&self, out: &mut Vec<Effect>) {
         let voters = self.state.config.voters.iter();
         let stranded = voters.filter_map(|id| Some((*id, self.rows.get(id)?.report.log.term)));
-        let ahead = stranded.filter(|(id, term)| *id != self.me && *term > self.raft.term);
+        let within = self.raft.term.saturating_add(TERM_JUMP_MAX);
+        let ahead =
+            stranded.filter(|(id, term)| *id != self.me && *term > self.raft.term && *term <= within);
         out.extend(ahead.map(|(node, term)| Effect::Admit { term, node }));
     }
 

@@ -41,3 +41,15 @@ fn an_address_that_changed_its_endpoint_waits_for_the_holder_who_does_not_know_y
     let (_, ms) = world.until_served(Some(holder), 5_000);
     assert!(ms < 1_000, "{ms} ms");
 }
+
+#[test]
+fn a_peer_that_boasts_of_a_high_term_is_not_let_through() {
+    let (mut world, _) = settled(3);
+    world.leader = Some(NodeId(1));
+    world.node(NodeId(3)).term = u64::MAX;
+    world.run_ms(3_000);
+    assert_eq!(world.admitted, [0_u64; 0]);
+    world.node(NodeId(2)).term = 4;
+    world.run_ms(3_000);
+    assert!(world.admitted.contains(&4));
+}
