@@ -3,7 +3,7 @@
 
 use crate::codec::{self, CodecError};
 use crate::id::{ClusterId, NodeId, PublicKey};
-use crate::limits::{COMMAND_FRAME_BYTES_MAX, NODES_MAX, OPERATORS_MAX, VOTERS_MAX};
+use crate::limits::{ADDRESSES_MAX, COMMAND_FRAME_BYTES_MAX, NODES_MAX, OPERATORS_MAX, VOTERS_MAX};
 use crate::roster::{Member, Operator};
 use crate::site::Site;
 use alloc::{
@@ -84,6 +84,9 @@ impl Genesis {
         }
         if self.members.len() > NODES_MAX || self.operators.len() > OPERATORS_MAX {
             complaints.push(format!("at most {NODES_MAX} nodes and {OPERATORS_MAX} operators"));
+        }
+        if self.members.iter().any(|m| m.addresses.len() > ADDRESSES_MAX) {
+            complaints.push(format!("at most {ADDRESSES_MAX} addresses of one node"));
         }
         let distinct = |count: usize| count == self.members.len();
         if !distinct(self.members.iter().map(|m| m.id).collect::<BTreeSet<_>>().len())

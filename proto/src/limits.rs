@@ -16,6 +16,8 @@ pub const ENDPOINTS_MAX: usize = 16;
 pub const ADDRESSES_MAX: usize = 8;
 /// Versions of the site that are kept for `site history` and `site rollback`.
 pub const SITE_HISTORY_MAX: usize = 16;
+/// Complaints about one site that an order's outcome tells.
+pub const COMPLAINTS_MAX: usize = 64;
 /// Incidents that the replicated state keeps; the oldest closed one goes first.
 pub const INCIDENTS_MAX: usize = 256;
 /// Lines in one incident.

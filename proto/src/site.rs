@@ -122,10 +122,10 @@ impl Site {
                 say(format!("service.{name}.{}", problem.key), problem.write);
             }
         }
+        let known = self.services.keys().take(SERVICES_MAX).map(Name::as_str).collect::<Vec<_>>().join(", ");
         for (name, endpoint) in &self.endpoints {
             endpoint.check(&mut |key, text| say(format!("endpoint.{name}.{key}"), text));
             for service in endpoint.services.iter().filter(|s| !self.services.contains_key(*s)) {
-                let known = self.services.keys().map(Name::as_str).collect::<Vec<_>>().join(", ");
                 say(
                     format!("endpoint.{name}.services"),
                     format!("nobody defines the service {service:?}; defined are: {known}"),

@@ -4,12 +4,12 @@ use super::{SiteVersion, State};
 use crate::command::{Outcome, Refusal, no_such_node};
 use crate::id::{Name, NodeId};
 use crate::incident::Matter;
-use crate::limits::{NODES_MAX, SITE_HISTORY_MAX};
+use crate::limits::{ADDRESSES_MAX, COMPLAINTS_MAX, NODES_MAX, SITE_HISTORY_MAX};
 use crate::order::{Act, Order};
 use crate::plan::Plan;
-use crate::roster::{Member, Operator, Standing};
+use crate::roster::{Member, Operator, Standing, bounded_text};
 use crate::sign::Signed;
-use crate::site::Site;
+use crate::site::{Complaint, Site};
 use alloc::{
     format,
     string::{String, ToString},
@@ -82,9 +82,7 @@ impl State {
         }
         let complaints = site.check();
         if !complaints.is_empty() {
-            return Err(Refusal::Site(
-                complaints.into_iter().map(|c| format!("{}: {}", c.key, c.text)).collect(),
-            ));
+            return Err(Refusal::Site(first_complaints(complaints)));
         }
         self.drop_plans_that_do_not_fit(&site);
         let version = newest.saturating_add(1);
@@ -172,6 +170,12 @@ impl State {
         if self.members.len() >= NODES_MAX {
             return Err(Refusal::Forbidden(format!("{NODES_MAX} nodes are the most")));
         }
+        if member.addresses.len() > ADDRESSES_MAX {
+            return Err(Refusal::Forbidden(format!(
+                "{} addresses: name at most {ADDRESSES_MAX}",
+                member.addresses.len()
+            )));
+        }
         self.node_id_max = member.id;
         self.members.insert(member.id, member);
         Ok(Outcome::Done)
@@ -186,6 +190,17 @@ impl State {
         }
         self.members.remove(&node).map(|_| Outcome::Done).ok_or_else(|| no_such_node(node))
     }
+}
+
+/// As many as an outcome can hold; each may list everything that is defined.
+fn first_complaints(complaints: Vec<Complaint>) -> Vec<String> {
+    let more = complaints.len().saturating_sub(COMPLAINTS_MAX);
+    let text = |c: Complaint| bounded_text(&format!("{}: {}", c.key, c.text));
+    let mut texts: Vec<String> = complaints.into_iter().take(COMPLAINTS_MAX).map(text).collect();
+    if more > 0 {
+        texts.push(format!("and {more} more"));
+    }
+    texts
 }
 
 fn check_role(operator: &Operator, act: &Act) -> Result<(), Refusal> {

@@ -1,13 +1,28 @@
 //! What a hostile peer, a careless operator, a driver or an unlucky moment may not bring about.
 
-use crate::world::{genesis, settled, www};
+use std::collections::BTreeSet;
+
+use crate::world::{genesis, key, settled, web, www};
+use stead_proto::codec;
+use stead_proto::command::{Command, Outcome};
 use stead_proto::id::{Name, NodeId};
-use stead_proto::order::Act;
+use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
+use stead_proto::order::{Act, Order};
+use stead_proto::roster::{Member, Role, Standing};
+use stead_proto::state::State;
 
 const ALL: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
 fn other_than(not: &[NodeId]) -> NodeId {
     ALL.into_iter().find(|id| !not.contains(id)).unwrap()
+}
+
+fn outcome_of(act: Act) -> Outcome {
+    let genesis = genesis(3);
+    let cluster = genesis.cluster().unwrap();
+    let signed = key(99).sign(cluster, &Order { serial: 1, act }).unwrap();
+    let command = codec::encode(&Command::Order(signed), COMMAND_FRAME_BYTES_MAX).unwrap();
+    State::begin(cluster, &genesis).apply(1, &command)
 }
 
 #[test]
@@ -52,4 +67,33 @@ fn a_peer_that_boasts_of_a_high_term_is_not_let_through() {
     world.node(NodeId(2)).term = 4;
     world.run_ms(3_000);
     assert!(world.admitted.contains(&4));
+}
+
+#[test]
+fn a_site_with_thousands_of_mistakes_gets_an_answer_that_fits() {
+    let mut site = genesis(3).site;
+    let unknown: BTreeSet<Name> = (0..3_000).map(|i| format!("service-{i}").parse().unwrap()).collect();
+    site.endpoints.get_mut(&www()).unwrap().services = unknown;
+    let mut service = site.services[&web()].clone();
+    for i in 0..1_000 {
+        service.name = format!("other-{i}").parse().unwrap();
+        site.services.insert(service.name.clone(), service.clone());
+    }
+    let outcome = outcome_of(Act::Apply { base: 1, site: Box::new(site), text: String::new() });
+    assert!(matches!(outcome, Outcome::Refused(_)));
+    assert!(codec::encode(&outcome, COMMAND_FRAME_BYTES_MAX).is_ok());
+}
+
+#[test]
+fn a_node_with_more_addresses_than_a_snapshot_can_hold_is_not_admitted() {
+    let member = |addresses: usize| Member {
+        id: NodeId(9),
+        name: "n9".parse().unwrap(),
+        key: key(9).public(),
+        role: Role::Learner,
+        addresses: vec!["192.0.2.9:7832".parse().unwrap(); addresses],
+        standing: Standing::Active,
+    };
+    assert_eq!(outcome_of(Act::Admit(Box::new(member(8)))), Outcome::Done);
+    assert!(matches!(outcome_of(Act::Admit(Box::new(member(9)))), Outcome::Refused(_)));
 }
