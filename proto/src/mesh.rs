@@ -232,6 +232,7 @@ impl Mesh {
         self.free_addresses(now, &before);
         self.readdressed.retain(|name, _| self.state.site.endpoints.contains_key(name));
         let members = &self.state.members;
+        self.services.retain(|name, _| self.state.site.services.contains_key(name));
         self.free.retain(|name, _| self.state.site.endpoints.contains_key(name));
         self.taken.retain(|name, _| self.state.site.endpoints.contains_key(name));
         self.memories.retain(|node| members.contains_key(&node));

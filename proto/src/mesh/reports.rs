@@ -71,12 +71,18 @@ impl Mesh {
                 digest: self.state.digest,
                 leader: self.raft.leader,
             },
-            services: self.services.iter().map(|(name, seen)| (name.clone(), seen.clone())).collect(),
+            services: self.services_seen(),
             leases: self.leases_seen(now.at),
             reach: self.reach(now.at),
             gate: self.gate.clone(),
             unwell: self.unwell_now(now.at),
         }
+    }
+
+    /// Those of the site: probes of an earlier site may still tell something late.
+    fn services_seen(&self) -> Vec<(Name, ServiceSeen)> {
+        let current = self.services.iter().filter(|(name, _)| self.state.site.services.contains_key(*name));
+        current.map(|(name, seen)| (name.clone(), seen.clone())).collect()
     }
 
     fn leases_seen(&self, now: Instant) -> Vec<LeaseSeen> {

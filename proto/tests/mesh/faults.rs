@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::world::{genesis, key, settled, web, www};
+use crate::world::{World, genesis, key, settled, web, www};
 use stead_proto::codec;
 use stead_proto::command::{Command, Outcome};
 use stead_proto::id::{Name, NodeId};
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
+use stead_proto::mesh::{Event, Now};
 use stead_proto::order::{Act, Order};
+use stead_proto::report::ServiceSeen;
 use stead_proto::roster::{Member, Role, Standing};
 use stead_proto::state::State;
 
@@ -23,6 +25,10 @@ fn outcome_of(act: Act) -> Outcome {
     let signed = key(99).sign(cluster, &Order { serial: 1, act }).unwrap();
     let command = codec::encode(&Command::Order(signed), COMMAND_FRAME_BYTES_MAX).unwrap();
     State::begin(cluster, &genesis).apply(1, &command)
+}
+
+fn status(world: &World, id: NodeId) -> stead_proto::admin::Status {
+    world.nodes[&id].mesh.as_ref().unwrap().status(Now { at: world.now, unix_ms: 0 }, "test")
 }
 
 #[test]
@@ -67,6 +73,17 @@ fn a_peer_that_boasts_of_a_high_term_is_not_let_through() {
     world.node(NodeId(2)).term = 4;
     world.run_ms(3_000);
     assert!(world.admitted.contains(&4));
+}
+
+#[test]
+fn services_of_an_earlier_site_do_not_swell_the_reports() {
+    let (mut world, holder) = settled(3);
+    for i in 0..100 {
+        let (name, text) = (format!("gone-{i}").parse().unwrap(), "x".repeat(300));
+        world.push(world.now, holder, Event::Service { name, seen: Some(ServiceSeen::Down(text)) });
+    }
+    world.run_ms(1_000);
+    assert_eq!(status(&world, holder).own.services.len(), 1);
 }
 
 #[test]
