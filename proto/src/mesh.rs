@@ -167,18 +167,22 @@ impl Mesh {
             Event::Report { from, bytes } => self.take_report(now.at, from, &bytes, out),
             Event::RoundTrip { peer, rtt_us } => drop(self.rtt_us.insert(peer, rtt_us)),
             Event::State(state) => self.take_state(now.at, state, out),
-            Event::Raft(facts) => self.take_raft(facts),
+            Event::Raft(facts) => self.take_raft(now.at, facts),
             Event::LeaderHeard => self.election.leader_heard(now.at),
             Event::Service { name, seen } => self.take_service(now.at, name, seen, out),
             Event::Gate(gate) => {
                 self.gate = gate;
                 self.reporter.hurry();
+                self.reconsider_all(now.at, out);
             }
             Event::Unwell { what, on } => self.take_unwell(what, on),
-            Event::Trouble { endpoint, text } => self.take_trouble(endpoint, text),
+            Event::Trouble { endpoint, text } => {
+                self.take_trouble(endpoint, text);
+                self.reconsider_all(now.at, out);
+            }
             Event::Probed { endpoint, address, taken } => {
                 self.take_probe(now.at, &endpoint, address, taken);
-                self.reconsider(now.at, &endpoint, out);
+                self.reconsider_all(now.at, out);
             }
             Event::Proposed { ticket, done } => self.duties.ended(now.at, ticket, done),
             Event::Stop => self.stop(now.at, out),
@@ -247,9 +251,10 @@ impl Mesh {
         self.duties.hurry(now);
     }
 
-    fn take_raft(&mut self, facts: RaftFacts) {
+    fn take_raft(&mut self, now: Instant, facts: RaftFacts) {
         if facts.leader != self.raft.leader || facts.leading != self.raft.leading {
             self.reporter.hurry();
+            self.duties.hurry(now);
         }
         self.raft = facts;
     }

@@ -199,10 +199,16 @@ impl Mesh {
         !asks || holds || self.free.get(name) == Some(&spec.address)
     }
 
-    /// Looks at an endpoint's lease again, because something that it depends on has changed.
-    pub(super) fn reconsider(&mut self, now: Instant, name: &Name, out: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Running) {
-            self.with_lease(name, out, |lease, view, outputs| lease.tick(now, view, outputs));
+    /// Looks at every endpoint again, because something that readiness depends on has changed: a lease that
+    /// waits for nothing else is not woken by itself.
+    pub(super) fn reconsider_all(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        self.improve_placement(now, out);
+        let names: Vec<Name> = self.leases.keys().cloned().collect();
+        for name in names {
+            self.with_lease(&name, out, |lease, view, outputs| lease.tick(now, view, outputs));
         }
     }
 
@@ -277,14 +283,8 @@ impl Mesh {
             }
         }
         self.match_leases_to_state(now);
-        self.improve_placement(now, out);
         // A new plan or configuration may want something at once.
-        let names: Vec<Name> = self.leases.keys().cloned().collect();
-        if matches!(self.phase, Phase::Running) {
-            for name in names {
-                self.with_lease(&name, out, |lease, view, outputs| lease.tick(now, view, outputs));
-            }
-        }
+        self.reconsider_all(now, out);
     }
 
     /// Stops in good order: gives each endpoint to who can take it, or just gives it back.
@@ -296,6 +296,8 @@ impl Mesh {
             self.with_lease(&name, out, |lease, view, outputs| lease.release(now, view, outputs));
             self.cease(&name, out);
         }
+        // Whatever is being asked for is given back too.
+        self.reconsider_all(now, out);
     }
 
     /// What this node's report says about the configuration: the least of what its leases say.

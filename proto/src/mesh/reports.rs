@@ -151,7 +151,7 @@ impl Mesh {
             None => drop(self.services.remove(&name)),
         }
         self.reporter.hurry();
-        self.improve_placement(now, out);
+        self.reconsider_all(now, out);
     }
 }
 

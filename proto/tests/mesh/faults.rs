@@ -64,6 +64,19 @@ fn an_address_that_changed_its_endpoint_waits_for_the_holder_who_does_not_know_y
 }
 
 #[test]
+fn an_endpoint_whose_troubles_are_over_everywhere_is_served_again() {
+    let (mut world, _) = settled(3);
+    for id in ALL {
+        world.push(world.now, id, Event::Trouble { endpoint: www(), text: Some("cannot".into()) });
+    }
+    world.run_ms(5_000);
+    for id in ALL {
+        world.push(world.now, id, Event::Trouble { endpoint: www(), text: None });
+    }
+    world.until_served(None, 2_000);
+}
+
+#[test]
 fn a_peer_that_boasts_of_a_high_term_is_not_let_through() {
     let (mut world, _) = settled(3);
     world.leader = Some(NodeId(1));
