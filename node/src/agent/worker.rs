@@ -83,10 +83,7 @@ impl Worker {
                     false
                 }
                 Ok(bytes) => match consensus.propose(bytes, PROPOSAL_DEADLINE).await {
-                    Ok((index, outcome)) => {
-                        log_outcome(index, &command, &outcome);
-                        true
-                    }
+                    Ok((index, outcome)) => is_carried_out(index, &command, &outcome),
                     Err(error) => {
                         tracing::debug!(%error, "a proposal failed");
                         false
@@ -121,10 +118,19 @@ impl Worker {
     }
 }
 
-fn log_outcome(index: u64, command: &Command, outcome: &[u8]) {
+fn is_carried_out(index: u64, command: &Command, outcome: &[u8]) -> bool {
     match codec::decode::<Outcome>(outcome, COMMAND_FRAME_BYTES_MAX) {
-        Ok(Outcome::Refused(refusal)) => tracing::warn!(index, %refusal, ?command, "refused by the state"),
-        Ok(Outcome::Done | Outcome::Site(_)) => tracing::debug!(index, ?command, "committed"),
-        Err(error) => tracing::error!(index, %error, "unreadable outcome"),
+        Ok(Outcome::Done | Outcome::Site(_)) => {
+            tracing::debug!(index, ?command, "committed");
+            true
+        }
+        Ok(Outcome::Refused(refusal)) => {
+            tracing::warn!(index, %refusal, ?command, "refused by the state");
+            false
+        }
+        Err(error) => {
+            tracing::error!(index, %error, "unreadable outcome");
+            false
+        }
     }
 }

@@ -89,7 +89,7 @@ pub enum Event {
     Proposed {
         /// Which.
         ticket: u64,
-        /// Whether it was committed.
+        /// Whether it was committed and carried out; otherwise the next one waits a little.
         done: bool,
     },
     /// The agent is asked to stop in good order.

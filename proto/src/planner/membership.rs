@@ -24,8 +24,13 @@ pub(super) fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Option
             && state.config.next(index, *change, &confirmations).is_ok()
     };
     let (change, reason) = wanted(state, inventory).into_iter().find(|(change, _)| acceptable(change))?;
-    let everyone: BTreeSet<NodeId> = reports.keys().copied().collect();
-    let reports = inventory.evidence(&everyone);
+    // The judges and who is judged, as far as the latter speaks: more of them may not fit one command.
+    let subject = match change {
+        Change::Add(node) | Change::Remove(node) | Change::EnterPair(node) => Some(node),
+        Change::LeavePair => None,
+    };
+    let heard: BTreeSet<NodeId> = state.config.voters.iter().copied().chain(subject).collect();
+    let reports = inventory.evidence(&heard);
     Some(Command::Voters { change, reports, reason: String::from(reason), unix_ms })
 }
 

@@ -4,7 +4,7 @@ use crate::command::{Command, Ground};
 use crate::evidence;
 use crate::id::{Name, NodeId};
 use crate::inventory::Inventory;
-use crate::limits::REORDER_AFTER;
+use crate::limits::{GATE_SLACK_MAX, REORDER_AFTER};
 use crate::plan::{Plan, Seat};
 use crate::report::{LeaseSeen, Report};
 use crate::site::EndpointSpec;
@@ -136,6 +136,8 @@ fn order(state: &State, inventory: &Inventory, spec: &EndpointSpec, keep: Option
         let (unready, down) = (!inventory.is_ready(*node, spec), !inventory.is_up(*node));
         (Some(*node) != keep, down, unready, preference(*node), *node)
     });
-    let slack = |node: NodeId| inventory.nodes.get(&node).map_or(0, |n| n.report.gate.slack_ms);
+    // More than the most is no plan; a node whose gate really needs more does not act upon it.
+    let most = u32::try_from(GATE_SLACK_MAX.as_ms()).unwrap_or(u32::MAX);
+    let slack = |node: NodeId| inventory.nodes.get(&node).map_or(0, |n| n.report.gate.slack_ms.min(most));
     nodes.into_iter().map(|node| Seat { node, slack_ms: slack(node) }).collect()
 }

@@ -9,7 +9,7 @@ use stead_proto::id::{Name, NodeId};
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::mesh::{Event, Now};
 use stead_proto::order::{Act, Order};
-use stead_proto::report::ServiceSeen;
+use stead_proto::report::{GateSeen, ServiceSeen};
 use stead_proto::roster::{Member, Role, Standing};
 use stead_proto::state::State;
 
@@ -74,6 +74,16 @@ fn an_endpoint_whose_troubles_are_over_everywhere_is_served_again() {
         world.push(world.now, id, Event::Trouble { endpoint: www(), text: None });
     }
     world.until_served(None, 2_000);
+}
+
+#[test]
+fn a_peer_that_boasts_of_a_slow_gate_cannot_keep_others_from_being_planned() {
+    let mut world = World::start(3);
+    let gate = GateSeen { rung: "hostile".into(), slack_ms: u32::MAX, shortfalls: Vec::new() };
+    world.push(world.now, NodeId(3), Event::Gate(gate));
+    world.run_ms(5_000);
+    assert!(!world.holders().is_empty());
+    assert!(world.log.len() < 30, "{} entries", world.log.len());
 }
 
 #[test]
