@@ -6,6 +6,7 @@ use crate::incident::{Incident, Matter};
 use crate::inventory::{Inventory, NodeNow};
 use crate::limits::NOTE_AFTER;
 use crate::liveness::Liveness;
+use crate::report::Report;
 use crate::state::State;
 use alloc::{
     format,
@@ -70,12 +71,32 @@ fn is_vacant(inventory: &Inventory, name: &Name) -> bool {
 
 /// How a matter ended, or nothing if it has not.
 fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<String> {
-    let gone_or_up = |node: &NodeId| !state.members.contains_key(node) || inventory.is_up(*node);
     match &incident.matter {
-        Matter::NodeLost(node) => gone_or_up(node).then(|| format!("{} is back", state.name_of(*node))),
-        Matter::ServiceDown(node, service) => gone_or_up(node).then(|| format!("{service} works again")),
-        Matter::NodeUnwell(node) => gone_or_up(node).then(|| "well again".into()),
-        Matter::Vacant(endpoint) => Some(format!("endpoint {endpoint} is served again")),
+        Matter::NodeLost(node) | Matter::ServiceDown(node, _) | Matter::NodeUnwell(node)
+            if !state.members.contains_key(node) =>
+        {
+            Some("the node was removed".into())
+        }
+        Matter::ServiceDown(_, service) if !state.site.services.contains_key(service) => {
+            Some("the service was removed".into())
+        }
+        Matter::NodeLost(node) => {
+            inventory.is_up(*node).then(|| format!("{} is back", state.name_of(*node)))
+        }
+        Matter::ServiceDown(node, service) => {
+            inventory.is_up(*node).then(|| format!("{service} works again"))
+        }
+        Matter::NodeUnwell(node) => inventory.is_up(*node).then(|| "well again".into()),
+        Matter::Vacant(endpoint) if !state.site.endpoints.contains_key(endpoint) => {
+            Some("the endpoint was removed".into())
+        }
+        Matter::Vacant(endpoint) => {
+            let holds = |report: &&Report| {
+                report.leases.iter().any(|l| l.endpoint == *endpoint && l.holding.is_some())
+            };
+            let holder = inventory.live_reports().find(holds)?.from;
+            Some(format!("{} serves it", state.name_of(holder)))
+        }
         Matter::Move(endpoint) => {
             let Some(plan) = state.plans.get(endpoint) else {
                 return Some("the endpoint was removed".into());

@@ -6,6 +6,7 @@ use crate::world::{World, genesis, key, settled, web, www};
 use stead_proto::codec;
 use stead_proto::command::{Command, Outcome};
 use stead_proto::id::{Name, NodeId};
+use stead_proto::incident::Matter;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::mesh::{Event, Now};
 use stead_proto::order::{Act, Order};
@@ -74,6 +75,25 @@ fn an_endpoint_whose_troubles_are_over_everywhere_is_served_again() {
         world.push(world.now, id, Event::Trouble { endpoint: www(), text: None });
     }
     world.until_served(None, 2_000);
+}
+
+#[test]
+fn an_endpoint_that_nobody_serves_is_not_called_served_because_a_node_restarts() {
+    let (mut world, _) = settled(3);
+    for id in ALL {
+        world.push(world.now, id, Event::Trouble { endpoint: www(), text: Some("cannot".into()) });
+    }
+    world.run_ms(5_000);
+    let last = other_than(&[world.leader.unwrap()]);
+    world.crash(last);
+    world.run_ms(2_500);
+    world.boot(last);
+    world.push(world.now, last, Event::Trouble { endpoint: www(), text: Some("cannot".into()) });
+    world.run_ms(5_000);
+    assert_eq!(world.holders(), []);
+    let state = world.state_at(world.log.len());
+    let vacant: Vec<_> = state.incidents.iter().filter(|i| i.matter == Matter::Vacant(www())).collect();
+    assert!(vacant.len() == 1 && vacant[0].closed_unix_ms.is_none(), "{vacant:#?}");
 }
 
 #[test]
