@@ -86,8 +86,7 @@ impl Mesh {
         let voters = self.state.config.voters.iter();
         let stranded = voters.filter_map(|id| Some((*id, self.rows.get(id)?.report.log.term)));
         let within = self.raft.term.saturating_add(TERM_JUMP_MAX);
-        let ahead =
-            stranded.filter(|(id, term)| *id != self.me && *term > self.raft.term && *term <= within);
+        let ahead = stranded.filter(|(id, term)| *id != self.me && *term > self.raft.term && *term <= within);
         out.extend(ahead.map(|(node, term)| Effect::Admit { term, node }));
     }
 

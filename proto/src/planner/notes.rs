@@ -80,9 +80,7 @@ fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<S
         Matter::ServiceDown(_, service) if !state.site.services.contains_key(service) => {
             Some("the service was removed".into())
         }
-        Matter::NodeLost(node) => {
-            inventory.is_up(*node).then(|| format!("{} is back", state.name_of(*node)))
-        }
+        Matter::NodeLost(node) => inventory.is_up(*node).then(|| format!("{} is back", state.name_of(*node))),
         Matter::ServiceDown(node, service) => {
             inventory.is_up(*node).then(|| format!("{service} works again"))
         }
