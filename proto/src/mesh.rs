@@ -298,7 +298,8 @@ impl Mesh {
 
     /// A core that is called long after it wanted to be was stopped or starved, and says so.
     fn notice_stall(&mut self, now: Instant) {
-        if self.deadline() != Instant::NEVER && now.since(self.deadline()) >= STALL_MIN {
+        // Before the recall nothing depends on it, and a start may take its time.
+        if matches!(self.phase, Phase::Running) && now.since(self.deadline()) >= STALL_MIN {
             self.stalled_until = now.after(Span::from_ms(5_000));
             self.reporter.hurry();
         }

@@ -10,9 +10,10 @@ use stead_proto::incident::Matter;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::mesh::{Event, Now};
 use stead_proto::order::{Act, Order};
-use stead_proto::report::{GateSeen, ServiceSeen};
+use stead_proto::report::{GateSeen, ServiceSeen, Unwell};
 use stead_proto::roster::{Member, Role, Standing};
 use stead_proto::state::State;
+use stead_proto::time::Span;
 
 const ALL: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 
@@ -116,6 +117,22 @@ fn a_peer_that_boasts_of_a_high_term_is_not_let_through() {
     world.node(NodeId(2)).term = 4;
     world.run_ms(3_000);
     assert!(world.admitted.contains(&4));
+}
+
+#[test]
+fn a_node_that_starts_slowly_does_not_call_itself_stalled() {
+    let (mut world, holder) = settled(3);
+    let other = other_than(&[holder]);
+    world.crash(other);
+    world.run_ms(1_000);
+    world.boot(other);
+    world.now = world.now.after(Span::from_ms(300));
+    let now = world.now;
+    for id in ALL.into_iter().filter(|id| *id != other) {
+        world.push(now, id, Event::Timer);
+    }
+    world.run_ms(500);
+    assert!(!status(&world, other).own.unwell.contains(&Unwell::Stalled));
 }
 
 #[test]
