@@ -245,6 +245,7 @@ impl Mesh {
         self.rows.retain(|node, _| members.contains_key(node));
         self.signed.retain(|node, _| members.contains_key(node));
         self.liveness.retain(|node, _| members.contains_key(node));
+        self.take_unwell(Unwell::AddressTaken, !self.taken.is_empty());
         self.match_leases_to_state(now);
         self.cease_what_changed(now, out);
         self.reporter.hurry();

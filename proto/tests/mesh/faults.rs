@@ -8,7 +8,7 @@ use stead_proto::command::{Command, Outcome};
 use stead_proto::id::{Name, NodeId};
 use stead_proto::incident::Matter;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
-use stead_proto::mesh::{Event, Now};
+use stead_proto::mesh::{Event, Now, Uplink};
 use stead_proto::order::{Act, Order};
 use stead_proto::report::{GateSeen, ServiceSeen, Unwell};
 use stead_proto::roster::{Member, Role, Standing};
@@ -144,6 +144,26 @@ fn services_of_an_earlier_site_do_not_swell_the_reports() {
     }
     world.run_ms(1_000);
     assert_eq!(status(&world, holder).own.services.len(), 1);
+}
+
+#[test]
+fn an_address_that_is_no_endpoint_any_more_makes_nobody_unwell() {
+    let mut world = World::start(3);
+    world.uplink = Uplink::Asked;
+    for id in ALL {
+        world.crash(id);
+        world.boot(id);
+        let (address, taken) = ("192.0.2.10".parse().unwrap(), Some("02:00:00:00:00:01".into()));
+        world.push(world.now, id, Event::Probed { endpoint: www(), address, taken });
+    }
+    world.leader = Some(NodeId(1));
+    world.run_ms(1_000);
+    assert_eq!(status(&world, NodeId(1)).own.unwell, [Unwell::AddressTaken]);
+    let mut site = genesis(3).site;
+    site.endpoints.clear();
+    world.order(Act::Apply { base: 1, site: Box::new(site), text: String::new() });
+    world.run_ms(1_000);
+    assert_eq!(status(&world, NodeId(1)).own.unwell, []);
 }
 
 #[test]
