@@ -99,7 +99,7 @@ pub struct LeaseSeen {
 /// One edge of the reachability matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
-    /// How long ago the peer was heard, in milliseconds.
+    /// How long ago the peer was heard, in milliseconds; since the agent's start, if it never was.
     pub heard_ms_ago: u32,
     /// The round-trip time, in microseconds; zero if unknown.
     pub rtt_us: u32,

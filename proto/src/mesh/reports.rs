@@ -4,7 +4,7 @@ use super::{Effect, Mesh, Now};
 use crate::codec;
 use crate::id::{Name, NodeId};
 use crate::lease::Lease;
-use crate::limits::{REPORT_EVERY, REPORT_FRAME_BYTES_MAX, REPORT_GAP_MIN};
+use crate::limits::{PATIENCE, REPORT_EVERY, REPORT_FRAME_BYTES_MAX, REPORT_GAP_MIN};
 use crate::liveness::Row;
 use crate::plan::Epoch;
 use crate::report::{self, LeaseSeen, LogSeen, Reach, Report, ServiceSeen, Unwell};
@@ -95,13 +95,16 @@ impl Mesh {
         self.leases.iter().map(seen).collect()
     }
 
+    /// Who was never heard since this start counts as silent for as long, once that says something.
     fn reach(&self, now: Instant) -> Vec<(NodeId, Reach)> {
-        let peers = self.heard.iter().filter(|(peer, _)| **peer != self.me);
+        let unheard = Some(self.started).filter(|started| now.since(*started) >= PATIENCE);
+        let peers = self.state.members.keys().filter(|peer| **peer != self.me);
         peers
-            .map(|(peer, at)| {
-                let heard_ms_ago = u32::try_from(now.since(*at).as_ms()).unwrap_or(u32::MAX);
+            .filter_map(|peer| {
+                let at = self.heard.get(peer).copied().or(unheard)?;
+                let heard_ms_ago = u32::try_from(now.since(at).as_ms()).unwrap_or(u32::MAX);
                 let rtt_us = self.rtt_us.get(peer).copied().unwrap_or_default();
-                (*peer, Reach { heard_ms_ago, rtt_us })
+                Some((*peer, Reach { heard_ms_ago, rtt_us }))
             })
             .collect()
     }

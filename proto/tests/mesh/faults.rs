@@ -167,6 +167,21 @@ fn an_address_that_is_no_endpoint_any_more_makes_nobody_unwell() {
 }
 
 #[test]
+fn a_dead_voter_that_a_restarted_one_never_heard_is_missed_by_it() {
+    let (mut world, holder) = settled(3);
+    let dead = other_than(&[holder]);
+    let restarted = other_than(&[holder, dead]);
+    world.crash(dead);
+    world.crash(restarted);
+    world.run_ms(100);
+    world.boot(restarted);
+    world.run_ms(5_000);
+    let reach = status(&world, restarted).own.reach;
+    let seen = reach.iter().find(|(to, _)| *to == dead).map(|(_, reach)| reach.heard_ms_ago);
+    assert!(seen.is_some_and(|ms| ms >= 4_000), "{seen:?}");
+}
+
+#[test]
 fn a_site_with_thousands_of_mistakes_gets_an_answer_that_fits() {
     let mut site = genesis(3).site;
     let unknown: BTreeSet<Name> = (0..3_000).map(|i| format!("service-{i}").parse().unwrap()).collect();
