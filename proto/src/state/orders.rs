@@ -48,10 +48,8 @@ impl State {
         }
         let unix_ms = order.serial / 1_000;
         let outcome = match order.act {
-            Act::Apply { base, site, text } => {
-                self.replace_site(index, base, *site, text, &operator, unix_ms)?
-            }
-            Act::Rollback { base, to } => self.roll_back(index, base, to, &operator, unix_ms)?,
+            Act::Apply { base, site, text } => self.replace_site(base, *site, text, &operator, unix_ms)?,
+            Act::Rollback { base, to } => self.roll_back(base, to, &operator, unix_ms)?,
             Act::Move { endpoint, to } => self.move_to(index, &endpoint, to, &operator, unix_ms)?,
             Act::Drain { node, drained } => self.set_standing(node, drained)?,
             Act::Admit(member) => self.admit(*member)?,
@@ -69,7 +67,6 @@ impl State {
 
     fn replace_site(
         &mut self,
-        index: u64,
         base: u64,
         site: Site,
         text: String,
@@ -91,7 +88,6 @@ impl State {
         let excess = self.site_history.len().saturating_sub(SITE_HISTORY_MAX);
         self.site_history.drain(..excess);
         (self.site, self.site_version) = (site, version);
-        let _ = index;
         Ok(Outcome::Site(version))
     }
 
@@ -104,18 +100,11 @@ impl State {
         });
     }
 
-    fn roll_back(
-        &mut self,
-        index: u64,
-        base: u64,
-        to: u64,
-        by: &Operator,
-        unix_ms: u64,
-    ) -> Result<Outcome, Refusal> {
+    fn roll_back(&mut self, base: u64, to: u64, by: &Operator, unix_ms: u64) -> Result<Outcome, Refusal> {
         let earlier = self.site_history.iter().find(|v| v.version == to);
         let earlier =
             earlier.ok_or_else(|| Refusal::Unknown(format!("version {to} in the history")))?.clone();
-        self.replace_site(index, base, earlier.site, earlier.text, by, unix_ms)
+        self.replace_site(base, earlier.site, earlier.text, by, unix_ms)
     }
 
     fn move_to(
@@ -129,13 +118,17 @@ impl State {
         if !self.members.contains_key(&to) {
             return Err(no_such_node(to));
         }
-        let plan =
-            self.plans.get(endpoint).ok_or_else(|| Refusal::Unknown(format!("endpoint {endpoint}")))?;
+        if !self.site.endpoints.contains_key(endpoint) {
+            return Err(Refusal::Unknown(format!("endpoint {endpoint}")));
+        }
+        let plan = self.plans.get(endpoint).ok_or_else(|| {
+            Refusal::Forbidden(format!("{endpoint} has no plan yet: try again in a moment"))
+        })?;
         let (mut first, rest): (Vec<_>, Vec<_>) =
             plan.seats.iter().cloned().partition(|seat| seat.node == to);
-        if first.is_empty() {
+        if first.is_empty() || !self.candidates().contains(&to) {
             return Err(Refusal::Forbidden(format!(
-                "{} may not hold {endpoint} (drained, a witness, or not yet ready): undrain it or choose another",
+                "{} may not hold {endpoint} (drained, a witness, or not planned yet): undrain it or choose another",
                 self.name_of(to)
             )));
         }

@@ -120,6 +120,18 @@ fn a_peer_that_boasts_of_a_high_term_is_not_let_through() {
 }
 
 #[test]
+fn an_endpoint_is_not_ordered_onto_a_drained_node() {
+    let (mut world, holder) = settled(3);
+    let to = other_than(&[holder]);
+    world.order(Act::Drain { node: to, drained: true });
+    world.now = world.now.after(Span::from_ms(1));
+    world.order(Act::Move { endpoint: www(), to });
+    let state = world.state_at(world.log.len());
+    let refused = state.incidents.iter().any(|i| matches!(i.matter, Matter::OrderRefused(_)));
+    assert!(refused, "{:#?}", state.incidents);
+}
+
+#[test]
 fn a_node_that_starts_slowly_does_not_call_itself_stalled() {
     let (mut world, holder) = settled(3);
     let other = other_than(&[holder]);
