@@ -2,7 +2,8 @@
 //!
 //! **Invariant.** Nothing is changed for who asks, only for what is signed: an order goes into the log with
 //! its operator's signature and is judged by `apply` on every node. What cannot be somebody's order at all
-//! (unknown key, broken signature) never reaches the log, so that it cannot be filled from outside.
+//! (unknown key, broken signature, carried out already) never reaches the log, so that it cannot be filled
+//! from outside.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +75,9 @@ impl Admin {
 
     async fn submit(&self, asker: Asker, signed: Signed<Order>) -> Answer {
         let state = self.state.borrow().clone();
-        if let Err(refusal @ (Refusal::UnknownOperator | Refusal::Signature)) = state.check_order(&signed) {
+        if let Err(refusal @ (Refusal::UnknownOperator | Refusal::Signature | Refusal::Replayed)) =
+            state.check_order(&signed)
+        {
             return Answer::Refused(refusal);
         }
         let Ok(command) = codec::encode(&Command::Order(signed.clone()), COMMAND_FRAME_BYTES_MAX) else {
