@@ -214,6 +214,8 @@ impl Owner {
     }
 
     fn cease(&mut self, endpoint: Name, serving: Serving) {
+        // The driver repairs what disappears: not this.
+        self.driver.extend(&endpoint, Instant::ZERO);
         if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec))
             && let Err(error) = gate.close(serving.spec.address)
         {
