@@ -1,14 +1,13 @@
 //! Moves endpoints: addresses and announcements on the uplink, or the operator's own command.
 //!
 //! A thread of its own, because netlink calls wait for the kernel's lock, and commands for whatever they
-//! do. The lease does not wait for any of it: its gate is closed before a [`Drive::Cease`] comes here.
+//! do (within a deadline). The lease does not wait for any of it: its gate is closed before a [`Drive::Cease`] comes here.
 //!
 //! **Invariant.** Orders for one endpoint are carried out in the order in which they came. An address is
 //! claimed only while its lease runs, and what was claimed comes back when somebody deletes it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +20,7 @@ use stead_proto::site::Driver;
 use stead_proto::time::{Instant, Span};
 use tokio::sync::mpsc;
 
+use super::command;
 use crate::clock;
 use crate::vip::Vip;
 use crate::vip::announce::Announcer;
@@ -35,7 +35,7 @@ const ADDRESS_MARGIN: Span = Span::from_ms(2_000);
 /// When after a claim it is announced again. Switches forget, and first frames get lost.
 /// A coarse gate opens a few milliseconds late and swallows the first ones.
 const ANNOUNCE_AT_MS: [u64; 10] = [0, 5, 20, 50, 100, 500, 1_000, 2_000, 5_000, 10_000];
-/// After this long an endpoint that could not be served may be tried again.
+/// After this long an endpoint that could not be served is tried again, here or elsewhere.
 const TROUBLE_FORGOTTEN_AFTER: Span = Span::from_ms(10_000);
 /// After the last of these, once in this long.
 const ANNOUNCE_EVERY: Span = Span::from_ms(30_000);
@@ -173,7 +173,9 @@ impl Drivers {
         let now = clock::now();
         let done = match &serving.spec.driver {
             Driver::Vip => self.claim(&endpoint, serving.spec.address, now),
-            Driver::Exec(command) => run(command, "claim", &endpoint, &serving),
+            Driver::Exec(command) => {
+                command::run(command, "claim", &endpoint, &serving, || self.tend_addresses())
+            }
         };
         self.tell_trouble(&endpoint, done.err());
         tracing::info!(%endpoint, epoch = %serving.epoch, address = %serving.spec.address, "serving");
@@ -188,7 +190,9 @@ impl Drivers {
                 Some(vip) => vip.release(serving.spec.address).map_err(|error| error.to_string()),
                 None => Ok(()),
             },
-            Driver::Exec(command) => run(command, "release", endpoint, serving),
+            Driver::Exec(command) => {
+                command::run(command, "release", endpoint, serving, || self.tend_addresses())
+            }
         };
         if let Err(error) = done {
             tracing::error!(%endpoint, %error, "cannot release the endpoint; its gate is closed");
@@ -219,8 +223,12 @@ impl Drivers {
 
     /// Lifetimes, announcements, and addresses that somebody took away.
     fn look_after(&mut self) {
+        self.forget_troubles(clock::now());
+        self.tend_addresses();
+    }
+
+    fn tend_addresses(&mut self) {
         let now = clock::now();
-        self.forget_troubles(now);
         let names: Vec<Name> = self.served.keys().cloned().collect();
         let looks = std::mem::take(&mut self.looks);
         for name in names {
@@ -281,7 +289,10 @@ impl Drivers {
             |(name, at): (&Name, &Instant)| (now.since(*at) >= TROUBLE_FORGOTTEN_AFTER).then(|| name.clone());
         let forgotten: Vec<Name> = self.troubles.iter().filter_map(old).collect();
         for endpoint in forgotten {
-            self.tell_trouble(&endpoint, None);
+            match self.served.remove(&endpoint) {
+                Some(served) if self.lease_end(&endpoint) > now => self.serve(endpoint, served.serving),
+                Some(_) | None => self.tell_trouble(&endpoint, None),
+            }
         }
     }
 
@@ -317,16 +328,4 @@ impl Served {
         }
         due
     }
-}
-
-/// Runs the operator's command: `COMMAND… claim|release ENDPOINT ADDRESS EPOCH`.
-fn run(command: &[String], verb: &str, endpoint: &Name, serving: &Serving) -> Result<(), String> {
-    let Some((program, arguments)) = command.split_first() else { return Err("an empty command".into()) };
-    let status = Command::new(program)
-        .args(arguments)
-        .args([verb, endpoint.as_str(), &serving.spec.address.to_string(), &serving.epoch.to_string()])
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|error| format!("{program}: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{program} {verb}: {status}")) }
 }

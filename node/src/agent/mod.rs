@@ -10,6 +10,7 @@
 //! **Invariant.** The owner's thread shares no task, lock or queue with a disk, a name server or a check.
 
 mod admin;
+mod command;
 mod driver;
 mod error;
 mod inbox;
