@@ -283,7 +283,11 @@ fn boot_id() -> Result<BootId, AgentError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| AgentError::File { path: path.into(), source })?;
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let number = u128::from_str_radix(&digits, 16).unwrap_or_default();
+    // A boot id that is the same at each boot would make stale lease records pass for fresh ones.
+    let number = u128::from_str_radix(&digits, 16).map_err(|_| AgentError::File {
+        path: path.into(),
+        source: std::io::Error::other("no boot id: lease records could not be told from older ones"),
+    })?;
     Ok(BootId(number.to_be_bytes()))
 }
 

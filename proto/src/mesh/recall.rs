@@ -26,7 +26,10 @@ pub(super) enum Phase {
 
 impl Mesh {
     pub(super) fn answer_recall(&self, from: NodeId, out: &mut Vec<Effect>) {
-        send(out, from, &Message::Recalled(self.memories.of(from)));
+        // A restored image has forgotten what it saw of others, too.
+        if !matches!(self.phase, Phase::Lost) {
+            send(out, from, &Message::Recalled(self.memories.of(from)));
+        }
     }
 
     pub(super) fn take_recalled(&mut self, from: NodeId, memory: Option<Memory>) {
