@@ -5,8 +5,9 @@
 
 pub mod figures;
 mod rehearsal;
+mod renumber;
 mod scenario;
 
 pub use figures::{Figures, Row};
-pub use rehearsal::Rehearsal;
-pub use scenario::Scenario;
+pub use rehearsal::{Rehearsal, Run};
+pub use scenario::{Goal, Scenario};

@@ -113,6 +113,14 @@ impl Process {
         self.signal(Signal::TERM)
     }
 
+    /// SIGHUP: asks an agent to read its configuration again.
+    ///
+    /// # Errors
+    /// [`LabError::System`] if the kernel refuses.
+    pub fn hang_up(&mut self) -> Result<(), LabError> {
+        self.signal(Signal::HUP)
+    }
+
     /// Waits for its end, at most for `patience`. What is left of its process group is killed then.
     ///
     /// # Errors
