@@ -102,7 +102,12 @@ fn bench(options: &Options, lease_ms: u32, directory: &Path) -> anyhow::Result<b
         let mut figures = Figures::default();
         for run in 0..options.runs {
             match rehearsal.play(scenario) {
-                Ok(run) => figures.add(run),
+                Ok(outcome) => {
+                    if scenario.goal(lease_ms).is_some_and(|goal| outcome.outage.as_ms() > goal.p99_ms) {
+                        eprintln!("run {run} of {}: {outcome:?}", scenario.name());
+                    }
+                    figures.add(outcome);
+                }
                 Err(error) => {
                     eprintln!("run {run} of {}: {error:#}", scenario.name());
                     figures.add_failed();
