@@ -207,7 +207,7 @@ impl Mesh {
         if !self.state.members.contains_key(&from) || from == self.me {
             return;
         }
-        self.hear(now, from);
+        self.hear(now, from, out);
         match message {
             Message::Recall => self.answer_recall(from, out),
             Message::Recalled(memory) => self.take_recalled(from, memory),
@@ -216,8 +216,9 @@ impl Mesh {
         }
     }
 
-    fn hear(&mut self, now: Instant, from: NodeId) {
+    fn hear(&mut self, now: Instant, from: NodeId, out: &mut Vec<Effect>) {
         self.heard.insert(from, now);
+        self.tell_waiting_leases(now, out);
         if self.liveness.get(&from).is_none_or(|(liveness, _)| *liveness != Liveness::Up) {
             self.duties.hurry(now);
         }

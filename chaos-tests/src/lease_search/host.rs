@@ -78,6 +78,8 @@ pub struct Host {
     pub readiness: Readiness,
     /// Its copy of everybody's reports.
     pub reports: BTreeMap<NodeId, Confirmation>,
+    /// When it last heard another node, on its own clock.
+    pub heard: Instant,
     /// Datagrams that wait for a stopped agent.
     pub backlog: VecDeque<(NodeId, Message)>,
 }

@@ -227,6 +227,7 @@ impl World {
             plan: self.plans.get(entry.plan),
             readiness: it.readiness,
             pair_confirmed: config.pair_confirmed(&said),
+            heard: it.heard,
         };
         let mut out = Vec::new();
         call(&mut it.lease, it.clock.local(self.now), &view, &mut out);
@@ -326,6 +327,7 @@ impl World {
             it.boot = it.boot.wrapping_add(1);
             it.clock = Clock { rate, since: self.now, base };
             it.reports.clear();
+            it.heard = Instant::ZERO;
         }
         self.kill(host);
     }
@@ -408,7 +410,7 @@ impl World {
                 }
                 return Ok(());
             }
-            Agent::Up => {}
+            Agent::Up => it.heard = it.clock.local(self.now),
         }
         self.tell(|| format!("{from} -> #{to} {message:?}"));
         self.call(to, |lease, now, view, out| lease.receive(now, view, from, message, out))
@@ -495,11 +497,7 @@ impl World {
     }
 
     fn exchange_reports(&mut self) -> Result<(), Violation> {
-        if self.mix.faults.contains(&Fault::Config) {
-            self.after(REPORTS_EVERY, Event::Reports);
-        } else {
-            return Ok(());
-        }
+        self.after(REPORTS_EVERY, Event::Reports);
         for host in 0..self.hosts.len() {
             let Some(said) = self.report_of(host) else { continue };
             if self.rng.chance(800_000) {
@@ -507,8 +505,10 @@ impl World {
             }
             for other in 0..self.hosts.len() {
                 let arrives = self.rng.chance(800_000);
-                if let Some(other) = self.hosts.get_mut(other).filter(|_| arrives) {
-                    other.reports.insert(said.node, said);
+                let Some(other) = self.hosts.get_mut(other).filter(|_| arrives) else { continue };
+                other.reports.insert(said.node, said);
+                if other.id != said.node && !self.cuts.contains(&(said.node, other.id)) {
+                    other.heard = other.clock.local(self.now);
                 }
             }
         }
@@ -522,7 +522,8 @@ impl World {
         let it = self.hosts.get(host).filter(|it| it.agent == Agent::Up)?;
         let config = self.configs.get(self.log.get(it.applied.checked_sub(1)?)?.config)?;
         let (me, readiness) = (it.id, it.readiness);
-        let view = View { me, config, plan: None, readiness, pair_confirmed: false };
+        let (pair_confirmed, heard) = (false, Instant::ZERO);
+        let view = View { me, config, plan: None, readiness, pair_confirmed, heard };
         Some(it.lease.confirmation(it.clock.local(self.now), &view))
     }
 
@@ -680,6 +681,7 @@ fn new_host(id: NodeId, rules: Rules, mix: &Mix, rng: &mut Rng) -> Host {
         applied_max: 1,
         readiness: if witness { Readiness::Never } else { Readiness::Ready },
         reports: BTreeMap::new(),
+        heard: Instant::ZERO,
         backlog: VecDeque::new(),
     }
 }

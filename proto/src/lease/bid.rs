@@ -75,6 +75,11 @@ impl Bid {
         self.agreed.keys().any(|&voter| voter != me)
     }
 
+    /// Whether another node has said anything to it.
+    pub(crate) fn was_answered(&self, me: NodeId) -> bool {
+        self.has_supporters(me) || self.refused.keys().any(|&voter| voter != me)
+    }
+
     /// A voter agreed to what was asked at `sent`. Others' agreements do not count and are not kept.
     pub(crate) fn agreed(&mut self, config: &Config, voter: NodeId, config_index: u64, sent: Instant) {
         if !config.voters.contains(&voter) {

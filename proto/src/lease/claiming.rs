@@ -236,6 +236,9 @@ impl Lease {
     }
 
     fn give_up(&mut self, view: &View<'_>, again_at: Instant, out: &mut Vec<Output>) {
+        if let Some(bid) = self.bid.as_ref().filter(|bid| !bid.was_answered(view.me)) {
+            self.course.met_with_silence(bid.begun);
+        }
         self.withdraw(view, out);
         self.course.failed(view, again_at);
     }

@@ -35,6 +35,8 @@ pub(crate) struct Course {
     holder: Option<(NodeId, Instant)>,
     /// Somebody else is asking: since when, and until when to let him.
     others_turn: Option<(Instant, Instant)>,
+    /// The last attempt met with silence at that time: nothing more is asked before somebody is heard again.
+    unanswered: Option<Instant>,
 }
 
 /// A claim to make.
@@ -57,13 +59,15 @@ impl Course {
             named: None,
             holder: None,
             others_turn: None,
+            unanswered: None,
         }
     }
 
     /// Takes note of a newly applied plan.
     pub(crate) fn observe(&mut self, plan_index: u64, now: Instant) {
         if plan_index > self.plan_index {
-            *self = Self { plan_index, since: now, holder: self.holder, ..Self::start(now) };
+            let Self { holder, unanswered, .. } = *self;
+            *self = Self { plan_index, since: now, holder, unanswered, ..Self::start(now) };
         }
     }
 
@@ -96,9 +100,24 @@ impl Course {
         self.holder.is_some_and(|(holder, _)| holder == node)
     }
 
-    /// This node's own lease ran out.
+    /// This node's own lease ran out, so too few answered.
     pub(crate) fn lapsed(&mut self, now: Instant) {
-        self.since = now;
+        (self.since, self.unanswered) = (now, Some(now));
+    }
+
+    /// Nobody answered what was asked. Who only sends would bind the voters again and again, and never know.
+    pub(crate) fn met_with_silence(&mut self, now: Instant) {
+        self.unanswered = Some(now);
+    }
+
+    /// Takes note of when another voter was heard last.
+    pub(crate) fn listen(&mut self, rules: Rules, view: &View<'_>) {
+        self.unanswered = self.unanswered.filter(|&since| view.heard <= since && !view.is_enough(rules));
+    }
+
+    /// Whether the word of any voter is what this node waits for.
+    pub(crate) const fn awaits_word(&self) -> bool {
+        self.unanswered.is_some()
     }
 
     /// An agreement was given to somebody else: what was tried before no longer matters.
@@ -132,6 +151,9 @@ impl Course {
             Readiness::Reluctant => plan.lease().times(2),
         };
         if view.reserved_for(rules).is_some() || (rules.membership && !view.config.admits(plan.index)) {
+            return None;
+        }
+        if self.awaits_word() {
             return None;
         }
         let heard = if rules.burning { self.heard } else { Epoch::default() };

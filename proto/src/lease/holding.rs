@@ -47,14 +47,13 @@ pub(super) struct Parting {
 }
 
 impl Lease {
-    /// The lease ran out: the kernel has shut the gate, and this epoch never opens again. This node's own
-    /// promise goes on, because its gate may need a while.
-    pub(super) fn lapse(&mut self, now: Instant, out: &mut Vec<Output>) {
-        let Some(tenure) = self.tenure.take_if(|tenure| tenure.until <= now) else { return };
-        out.push(Output::Close { epoch: tenure.bid.epoch });
-        self.voter.burn(tenure.bid.epoch);
-        self.course.lapsed(now);
-        self.remember(out);
+    /// The lease ran out: this epoch never opens again. Who was not heard by this node may hear it still, and is
+    /// bound by what it went on asking: so it says that it has shut the gate.
+    pub(super) fn lapse(&mut self, now: Instant, view: &View<'_>, out: &mut Vec<Output>) {
+        if self.tenure.as_ref().is_some_and(|tenure| tenure.until <= now) {
+            self.let_go(now, view, None, out);
+            self.course.lapsed(now);
+        }
     }
 
     /// Asks for what this node holds, if that is due.

@@ -96,6 +96,8 @@ pub struct View<'a> {
     pub readiness: Readiness,
     /// [`Config::pair_confirmed`] for `config`, by the reports that this node has.
     pub pair_confirmed: bool,
+    /// When it last heard another voter of `config`, by whatever message.
+    pub heard: Instant,
 }
 
 /// What the caller has to do, in this order and one after the other.
@@ -246,6 +248,12 @@ impl Lease {
         self.wake
     }
 
+    /// Whether [`Lease::tick`] is wanted as soon as any voter is heard: what was asked met with silence.
+    #[must_use]
+    pub const fn awaits_word(&self) -> bool {
+        self.course.awaits_word()
+    }
+
     /// What this node holds, and until when on its own clock. The time may have passed since the last call.
     #[must_use]
     pub fn holding(&self) -> Option<(Epoch, Instant)> {
@@ -286,7 +294,8 @@ impl Lease {
             }
             self.remember(out);
         }
-        self.lapse(now, out);
+        self.lapse(now, view, out);
+        self.course.listen(self.rules, view);
         self.drop_outdated_bid(view, out);
     }
 
@@ -338,6 +347,11 @@ impl<'a> View<'a> {
     /// P1, the permission.
     fn may_hold_alone(&self, rules: Rules) -> bool {
         self.config.pair == Some(self.me) && (self.pair_confirmed || !rules.pair)
+    }
+
+    /// Whether this node's own vote is all that it takes.
+    fn is_enough(&self, rules: Rules) -> bool {
+        self.votes() && (self.config.majority() == 1 || self.may_hold_alone(rules))
     }
 
     /// P1, the restriction: who alone may hold, if it is another node.

@@ -63,6 +63,7 @@ struct Peer {
     pair_confirmed: bool,
     alive: bool,
     record: Record,
+    heard: Instant,
 }
 
 /// What happened: (when, who, what).
@@ -84,8 +85,8 @@ impl Mesh {
             let lease = Lease::start(BOOT, Some(&blank()), 0, START);
             let (config, plan) = (config.clone(), plan.clone());
             let readiness = Readiness::Ready;
-            let peer =
-                Peer { lease, config, plan, readiness, pair_confirmed: false, alive: true, record: blank() };
+            let (pair_confirmed, alive, record, heard) = (false, true, blank(), Instant::ZERO);
+            let peer = Peer { lease, config, plan, readiness, pair_confirmed, alive, record, heard };
             (node(id), peer)
         };
         let peers = (1..=nodes).map(peer).collect();
@@ -97,9 +98,10 @@ impl Mesh {
         if !peer.alive {
             return;
         }
-        let Peer { lease, config, plan, readiness, pair_confirmed, record, .. } = peer;
-        let plan = Some(&*plan);
-        let view = View { me: id, config, plan, readiness: *readiness, pair_confirmed: *pair_confirmed };
+        let Peer { lease, config, plan, record, .. } = peer;
+        let (plan, readiness, pair_confirmed, heard) =
+            (Some(&*plan), peer.readiness, peer.pair_confirmed, peer.heard);
+        let view = View { me: id, config, plan, readiness, pair_confirmed, heard };
         let mut out = Vec::new();
         call(lease, self.now, &view, &mut out);
         for output in out {
@@ -134,6 +136,7 @@ impl Mesh {
             match mail.filter(|&(at, _)| at <= due) {
                 Some(key) => {
                     let (from, to, message) = self.mail.remove(&key).unwrap();
+                    self.peers.get_mut(&to).unwrap().heard = self.now;
                     self.call(to, |lease, now, view, out| lease.receive(now, view, from, message, out));
                 }
                 None => self.tick(timer.unwrap().1.0),
@@ -187,7 +190,8 @@ impl Solo {
     fn receive(&mut self, at: Instant, from: u64, message: Message) -> Vec<Output> {
         let readiness = Readiness::Never;
         let (me, plan) = (node(3), Some(&self.plan));
-        let view = View { me, config: &self.config, plan, readiness, pair_confirmed: false };
+        let (pair_confirmed, heard) = (false, at);
+        let view = View { me, config: &self.config, plan, readiness, pair_confirmed, heard };
         let mut out = Vec::new();
         self.lease.receive(at, &view, node(from), message, &mut out);
         out
@@ -338,6 +342,40 @@ fn a_holder_without_a_majority_stops_before_anybody_else_starts() {
     mesh.cut.clear();
     mesh.run_until(ms(9_000));
     assert_eq!(mesh.holder(), Some((2, epoch(5, 1))), "the old holder does not snatch it back");
+}
+
+#[test]
+fn a_holder_that_hears_nobody_sets_the_voters_free_and_then_asks_nothing() {
+    let mut mesh = Mesh::new(3, &config(3), &plan(5, &[1, 2, 3]));
+    mesh.run_until(ms(1_000));
+    mesh.cut = [(node(2), node(1)), (node(3), node(1))].into();
+    mesh.run_until(ms(9_000));
+    // One lease until it notices, then its release and a round trip.
+    let opened = mesh.opened(2, epoch(5, 1)).unwrap();
+    assert!(
+        opened <= ms(1_002).after(LEASE).after(DELAY.times(3)),
+        "{} after the cut",
+        opened.since(ms(1_000))
+    );
+    assert_eq!(mesh.holder(), Some((2, epoch(5, 1))));
+    let closed = mesh.closed(1, epoch(5, 0)).unwrap();
+    let asks = |o: &Output| matches!(o, Output::Send { message: Message::Ask { .. }, .. });
+    let asked_after = mesh.log.iter().filter(|(at, who, o)| *at > closed && who.0 == 1 && asks(o));
+    assert_eq!(asked_after.count(), 0);
+}
+
+#[test]
+fn everybody_cut_off_from_everybody_asks_again_at_the_first_word() {
+    let mut mesh = Mesh::new(3, &config(3), &plan(5, &[1, 2, 3]));
+    mesh.run_until(ms(1_000));
+    mesh.cut = (1..=3).flat_map(|a| (1..=3).map(move |b| (node(a), node(b)))).collect();
+    mesh.run_until(ms(5_000));
+    assert!(mesh.holder().is_none() && mesh.peers.values().all(|peer| peer.lease.awaits_word()));
+    mesh.cut.clear();
+    mesh.peers.get_mut(&node(3)).unwrap().heard = mesh.now;
+    mesh.tick(3);
+    mesh.run_until(ms(6_000));
+    assert!(mesh.holder().is_some());
 }
 
 #[test]
@@ -552,6 +590,7 @@ fn in_two_voter_mode_one_node_holds_alone_but_only_once_everybody_confirmed() {
     mesh.run_until(ms(2_000));
     assert_eq!(mesh.holder(), None);
     mesh.peers.get_mut(&node(1)).unwrap().pair_confirmed = true;
+    mesh.tick(1);
     mesh.run_until(ms(4_000));
     assert_eq!(mesh.holder().map(|(id, _)| id), Some(1));
 }
@@ -606,7 +645,8 @@ fn a_confirmation_ages_with_the_configuration_and_survives_an_agent_restart() {
     let Output::Remember(record) = out[0] else { panic!("{out:?}") };
     let restarted = Lease::start(BOOT, Some(&record), 5, ms(500));
     let (me, readiness) = (node(3), Readiness::Never);
-    let view = View { me, config: &voter.config, plan: None, readiness, pair_confirmed: false };
+    let (config, pair_confirmed, heard) = (&voter.config, false, START);
+    let view = View { me, config, plan: None, readiness, pair_confirmed, heard };
     let expected = Confirmation { node: me, config_index: 2, age_ms: 700, pair_left: false };
     assert_eq!(restarted.confirmation(ms(700), &view), expected);
     let later = restarted.confirmation(ms(1).after(OUTLIVED), &view);

@@ -77,6 +77,18 @@ impl Mesh {
         }
     }
 
+    /// Somebody was heard, which may be all that a lease waits for.
+    pub(super) fn tell_waiting_leases(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        let waiting = self.leases.iter().filter(|(_, lease)| lease.awaits_word());
+        let waiting: Vec<Name> = waiting.map(|(name, _)| name.clone()).collect();
+        for name in waiting {
+            self.with_lease(&name, out, |lease, view, outputs| lease.tick(now, view, outputs));
+        }
+    }
+
     pub(super) fn lease_message(
         &mut self,
         now: Instant,
@@ -100,7 +112,7 @@ impl Mesh {
         act: impl FnOnce(&mut Lease, &View<'_>, &mut Vec<Output>),
     ) {
         let readiness = self.readiness(name);
-        let pair_confirmed = self.pair_confirmed();
+        let (pair_confirmed, heard) = (self.pair_confirmed(), self.heard_a_voter());
         let Some(lease) = self.leases.get_mut(name) else { return };
         let view = View {
             me: self.me,
@@ -108,6 +120,7 @@ impl Mesh {
             plan: self.state.plans.get(name),
             readiness,
             pair_confirmed,
+            heard,
         };
         let mut outputs = Vec::new();
         let before = (lease.highest(), lease.holding().is_some());
@@ -308,13 +321,20 @@ impl Mesh {
         let said = self.leases.iter().map(|(name, lease)| {
             let plan = self.state.plans.get(name);
             let (me, readiness, pair_confirmed) = (self.me, Readiness::Never, false);
-            lease.confirmation(now, &View { me, config, plan, readiness, pair_confirmed })
+            let heard = Instant::ZERO;
+            lease.confirmation(now, &View { me, config, plan, readiness, pair_confirmed, heard })
         });
         said.fold(idle, |least, said| ConfigSeen {
             index: least.index.min(said.config_index),
             age_ms: least.age_ms.min(said.age_ms),
             pair_left: least.pair_left && said.pair_left,
         })
+    }
+
+    /// When any other voter was heard last.
+    fn heard_a_voter(&self) -> Instant {
+        let voters = self.state.config.voters.iter();
+        voters.filter_map(|voter| self.heard.get(voter)).max().copied().unwrap_or(Instant::ZERO)
     }
 
     /// Whether every voter has confirmed the two-voter mode (DESIGN §11 P1).

@@ -125,7 +125,7 @@ impl Mesh {
         if report.from != from || from == self.me || !self.rows.get(&from).is_none_or(newer) {
             return;
         }
-        self.hear(now, from);
+        self.hear(now, from, out);
         if self.memories.saw(&report) {
             out.push(Effect::KeepMemories(self.memories.clone()));
         }
