@@ -65,7 +65,8 @@ impl Lease {
         let Some(tenure) = self.tenure.as_mut().filter(|tenure| tenure.bid.ask_at <= now) else { return };
         let epoch = tenure.bid.epoch;
         tenure.bid.asked_at = Some(now);
-        tenure.bid.ask_at = now.after(tenure.bid.period());
+        // Sooner than it is due if nobody answers: a lost message must not cost a third of the lease.
+        tenure.bid.ask_at = now.after(tenure.bid.lease.part(8));
         let config_index = view.config.index;
         if view.votes() && self.voter.judge(now, view, view.me, epoch, config_index) == Verdict::Agreed {
             tenure.bid.agreed(view.config, view.me, config_index, now);
@@ -97,6 +98,8 @@ impl Lease {
             return;
         };
         tenure.until = until;
+        let answered = until.before(tenure.bid.lease);
+        tenure.bid.ask_at = tenure.bid.ask_at.max(answered.after(tenure.bid.lease.part(3)));
         out.push(Output::Extend { epoch: tenure.bid.epoch, until });
     }
 

@@ -379,6 +379,25 @@ fn everybody_cut_off_from_everybody_asks_again_at_the_first_word() {
 }
 
 #[test]
+fn a_holder_asks_three_times_a_lease_and_more_often_when_nobody_answers() {
+    let mut mesh = Mesh::new(3, &config(3), &plan(5, &[1, 2, 3]));
+    let asked = |mesh: &Mesh, from, to| {
+        let asks =
+            |o: &Output| matches!(o, Output::Send { to, message: Message::Ask { .. } } if *to == node(2));
+        mesh.log
+            .iter()
+            .filter(|(at, who, o)| *at >= ms(from) && *at < ms(to) && who.0 == 1 && asks(o))
+            .count()
+    };
+    mesh.run_until(ms(5_000));
+    assert_eq!(asked(&mesh, 1_000, 5_000), 30);
+    mesh.cut = [(node(2), node(1)), (node(3), node(1))].into();
+    mesh.run_until(ms(6_000));
+    let lost = asked(&mesh, 5_000, 6_000);
+    assert!(lost >= 6, "only {lost} questions before giving up");
+}
+
+#[test]
 fn a_reluctant_node_asks_two_leases_later_and_a_drained_one_never() {
     let mut mesh = Mesh::new(3, &config(3), &plan(5, &[1, 2, 3]));
     for id in [1, 2, 3] {
