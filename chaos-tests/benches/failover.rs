@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use chaos_tests::failover::{Figures, Rehearsal, Row, Scenario};
 use clap::{Parser, ValueEnum};
 use stead::demo::stage::{Cast, scratch};
+use stead_deploy::lab::Family;
 use stead_deploy::lab::overlap::Report;
 
 /// After so many failed runs of one scenario, the next one is tried.
@@ -42,6 +43,9 @@ struct Options {
     /// The profiles to measure.
     #[arg(long, default_values = ["default", "lan"])]
     profile: Vec<Profile>,
+    /// Nodes and visitors meet over IPv6.
+    #[arg(long)]
+    ipv6: bool,
     /// Only scenarios whose names begin like this.
     #[arg(long, default_value = "")]
     only: String,
@@ -90,12 +94,20 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn bench(options: &Options, lease_ms: u32, directory: &Path) -> anyhow::Result<bool> {
     let program = std::env::current_exe().context("find this program")?;
+    let family = if options.ipv6 { Family::Ip6 } else { Family::Ip4 };
     let (mut meshes, mut reached) = (0_u32, true);
     let mut begin = || {
         meshes += 1;
         let directory = directory.join(format!("{lease_ms}-{meshes}"));
         std::fs::create_dir(&directory)?;
-        Rehearsal::begin(&Cast { nodes: 3, lease_ms, program: program.clone(), directory, gate: None })
+        Rehearsal::begin(&Cast {
+            nodes: 3,
+            lease_ms,
+            program: program.clone(),
+            directory,
+            gate: None,
+            family,
+        })
     };
     let mut rehearsal = begin()?;
     for scenario in Scenario::ALL.into_iter().filter(|s| s.name().starts_with(&options.only)) {

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stead::demo::stage::{Cast, Director, Stage, sample_site, scratch};
+use stead_deploy::lab::Family;
 use stead_proto::admin::Answer;
 use stead_proto::command::Outcome;
 use stead_proto::genesis::Genesis;
@@ -137,7 +138,14 @@ fn everything_acknowledged_survives_the_death_of_all() {
     let rounds: u64 = std::env::var("STEAD_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     let directory = scratch(&std::env::temp_dir()).expect("a directory for the mesh");
     let program = env!("CARGO_BIN_EXE_stead_under_test").into();
-    let cast = Cast { nodes: 3, lease_ms: 350, program, directory: directory.clone(), gate: None };
+    let cast = Cast {
+        nodes: 3,
+        lease_ms: 350,
+        program,
+        directory: directory.clone(),
+        gate: None,
+        family: Family::Ip4,
+    };
     let mut stage = Stage::raise(&cast).expect("the mesh comes up");
     stage.until_served().expect("somebody serves");
     let nodes: Vec<(NodeId, Name)> =

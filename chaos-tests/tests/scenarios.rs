@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chaos_tests::failover::{Rehearsal, Scenario};
 use stead::demo::stage::{Cast, scratch};
+use stead_deploy::lab::Family;
 use stead_deploy::lab::overlap::Report;
 use stead_node::vip::{announce::Announcer, rtnl::Rtnl};
 use stead_proto::time::Span;
@@ -21,7 +22,7 @@ const UPLINK: u32 = 2;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A mesh for one test. Its files go when it passes, and stay for whoever looks into a failure.
-fn rehearsal(gate: Option<&str>) -> (Rehearsal, PathBuf, MutexGuard<'static, ()>) {
+fn rehearsal(gate: Option<&str>, family: Family) -> (Rehearsal, PathBuf, MutexGuard<'static, ()>) {
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     assert!(
         rustix::process::geteuid().is_root(),
@@ -30,7 +31,7 @@ fn rehearsal(gate: Option<&str>) -> (Rehearsal, PathBuf, MutexGuard<'static, ()>
     let parent = tempfile::tempdir().expect("a directory for the mesh").keep();
     let directory = scratch(&parent).expect("a directory for the mesh");
     let program = env!("CARGO_BIN_EXE_stead_under_test").into();
-    let cast = Cast { nodes: 3, lease_ms: 350, program, directory, gate: gate.map(Into::into) };
+    let cast = Cast { nodes: 3, lease_ms: 350, program, directory, gate: gate.map(Into::into), family };
     (Rehearsal::begin(&cast).expect("the mesh comes up"), parent, alone)
 }
 
@@ -56,7 +57,17 @@ fn impostor(rehearsal: &mut Rehearsal) -> Report {
 
 #[test]
 fn whatever_happens_the_site_is_served_again_and_never_by_two() {
-    let (mut rehearsal, files, _alone) = rehearsal(None);
+    play_all(Family::Ip4);
+}
+
+/// The nodes meet over IPv6, too.
+#[test]
+fn the_same_holds_over_ipv6() {
+    play_all(Family::Ip6);
+}
+
+fn play_all(family: Family) {
+    let (mut rehearsal, files, _alone) = rehearsal(None, family);
     for scenario in Scenario::ALL {
         let run = rehearsal.play(scenario).unwrap_or_else(|error| panic!("{}: {error:#}", scenario.name()));
         println!("{:<26} {}, {} while it came back", scenario.name(), run.outage, run.aftershock);
@@ -72,7 +83,7 @@ fn whatever_happens_the_site_is_served_again_and_never_by_two() {
 /// Without the kernel's gate nothing keeps a second address silent: the proof that the oracle can fail.
 #[test]
 fn an_impostor_without_a_gate_is_seen() {
-    let (mut rehearsal, files, _alone) = rehearsal(Some("lifetime"));
+    let (mut rehearsal, files, _alone) = rehearsal(Some("lifetime"), Family::Ip4);
     let report = impostor(&mut rehearsal);
     println!("{report}");
     assert!(!report.is_clean());
@@ -82,7 +93,7 @@ fn an_impostor_without_a_gate_is_seen() {
 
 #[test]
 fn an_impostor_behind_the_gate_is_silent() {
-    let (mut rehearsal, files, _alone) = rehearsal(None);
+    let (mut rehearsal, files, _alone) = rehearsal(None, Family::Ip4);
     let report = impostor(&mut rehearsal);
     assert!(report.is_clean() && !report.addresses.is_empty(), "{report}");
     drop(rehearsal);

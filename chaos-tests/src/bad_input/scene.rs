@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use stead::demo::socket;
 use stead::demo::stage::{Cast, Stage, scratch};
+use stead_deploy::lab::Family;
 use stead_deploy::lab::process::Process;
 use stead_deploy::lab::user_namespace::{Privilege, privilege};
 use stead_node::agent::SOCKET_NAME;
@@ -58,8 +59,14 @@ impl Scene {
         for (name, handicaps) in lacks {
             handicap::write(&files.0, name, handicaps)?;
         }
-        let cast =
-            Cast { nodes, lease_ms: 350, program: program.into(), directory: files.0.clone(), gate: None };
+        let cast = Cast {
+            nodes,
+            lease_ms: 350,
+            program: program.into(),
+            directory: files.0.clone(),
+            gate: None,
+            family: Family::Ip4,
+        };
         let mut scene = Self { stage: Stage::raise(&cast)?, program: program.into(), files, _alone: alone };
         scene.stage.until_served()?;
         let all: Vec<usize> = (0..scene.stage.players.len()).collect();

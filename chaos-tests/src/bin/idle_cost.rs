@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use serde::Serialize;
 use stead::demo::stage::{Cast, Stage, scratch};
+use stead_deploy::lab::Family;
 
 /// Clock ticks a second in /proc/PID/stat: `USER_HZ`, 100 on every Linux that Rust runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -59,7 +60,14 @@ fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     let directory = scratch(&std::env::temp_dir())?;
     let program = std::env::current_exe().context("find this program")?;
-    let cast = Cast { nodes: 3, lease_ms: options.lease, program, directory: directory.clone(), gate: None };
+    let cast = Cast {
+        nodes: 3,
+        lease_ms: options.lease,
+        program,
+        directory: directory.clone(),
+        gate: None,
+        family: Family::Ip4,
+    };
     let mut stage = Stage::raise(&cast)?;
     let holder = stage.until_served()?;
     let leader = stage.until("somebody leads", Duration::from_secs(10), |stage| stage.leader())?;

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use stead_deploy::lab::Family;
 use stead_deploy::lab::now;
 use stead_deploy::lab::sample_site::{self, SampleSite};
 use stead_deploy::lab::user_namespace::{self, Privilege};
@@ -59,6 +60,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
         program: std::env::current_exe().context("find this program")?,
         directory: directory.0.clone(),
         gate: None,
+        family: Family::Ip4,
     };
     let mut timeline = Timeline::begin(options.json, options.auto);
     timeline.say(&format!(

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use stead_deploy::lab::overlap::Claim;
 use stead_deploy::lab::process::Process;
-use stead_deploy::lab::{Lab, Place, Shape};
+use stead_deploy::lab::{Family, Lab, Place, Shape};
 use stead_node::agent::SOCKET_NAME;
 use stead_proto::admin::{Answer, Status};
 use stead_proto::id::{Name, NodeId};
@@ -47,6 +47,8 @@ pub struct Cast {
     pub directory: PathBuf,
     /// The rung of the lease gate to use; the best if `None`.
     pub gate: Option<String>,
+    /// By which addresses the nodes meet and visitors come.
+    pub family: Family,
 }
 
 /// One node on the stage.
@@ -73,6 +75,8 @@ pub struct Stage {
     pub players: Vec<Player>,
     /// The public address of the sample site.
     pub address: IpAddr,
+    /// Its family, and that of the addresses by which the nodes meet.
+    pub family: Family,
     /// The files of the mesh.
     pub directory: PathBuf,
     program: PathBuf,
@@ -86,12 +90,13 @@ impl Stage {
     /// What could not be made or started, with the log's end.
     pub fn raise(cast: &Cast) -> anyhow::Result<Self> {
         let lab = Lab::start(Shape::of(cast.nodes))?;
-        let address = IpAddr::V4(lab.shape().ip4(ENDPOINT_HOST));
+        let address = lab.shape().address(cast.family, ENDPOINT_HOST);
         let directory = cast.directory.join("mesh");
         let node = |i: u8| -> anyhow::Result<NewNode> {
             let name = name_of(i)?;
             let home = directory.join(name.as_str());
-            let node = NewNode::new(name, Role::Voter, &lab.ip4(Place::Node(i)).to_string())
+            let address = lab.address(cast.family, Place::Node(i)).to_string();
+            let node = NewNode::new(name, Role::Voter, &address)
                 .with("run", home.join("run").to_string_lossy().as_ref())
                 .with("data", home.join("data").to_string_lossy().as_ref())
                 .with("uplink", "eth0");
@@ -135,7 +140,8 @@ impl Stage {
             cluster: written.cluster,
         };
         let program = cast.program.clone();
-        let mut stage = Self { lab, players, address, directory, program, director };
+        let family = cast.family;
+        let mut stage = Self { lab, players, address, family, directory, program, director };
         for i in 0..stage.players.len() {
             stage.start_site(i)?;
             stage.start_agent(i)?;

@@ -28,7 +28,7 @@ pub mod user_namespace;
 pub mod visitor;
 
 pub use error::LabError;
-pub use topology::{Lab, Place, Shape};
+pub use topology::{Family, Lab, Place, Shape};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use stead_proto::time::Instant;

@@ -26,6 +26,16 @@ pub(crate) const BRIDGE: u32 = 2;
 pub(crate) const UPLINK: u32 = 2;
 const VISITOR_HOST: u8 = 200;
 
+/// One of the two kinds of addresses; every place has one of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    Ip4,
+    /// IPv6.
+    Ip6,
+}
+
 /// Somebody at the switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -101,6 +111,15 @@ impl Shape {
         let digits = (u128::from(hundreds) << 8) | (u128::from(tens) << 4) | u128::from(ones);
         let prefix = self.subnet_ip6.to_bits() >> (128 - PREFIX_IP6) << (128 - PREFIX_IP6);
         Ipv6Addr::from_bits(prefix | digits)
+    }
+
+    /// The address with this last number.
+    #[must_use]
+    pub fn address(&self, family: Family, host: u8) -> IpAddr {
+        match family {
+            Family::Ip4 => self.ip4(host).into(),
+            Family::Ip6 => self.ip6(host).into(),
+        }
     }
 
     fn places(&self) -> impl Iterator<Item = Place> + use<> {
@@ -186,6 +205,12 @@ impl Lab {
     #[must_use]
     pub fn ip6(&self, place: Place) -> Ipv6Addr {
         self.shape.ip6(place.host())
+    }
+
+    /// The address that a place has at the start.
+    #[must_use]
+    pub fn address(&self, family: Family, place: Place) -> IpAddr {
+        self.shape.address(family, place.host())
     }
 
     fn make_switch(&self) -> Result<(), LabError> {
