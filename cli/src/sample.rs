@@ -143,7 +143,7 @@ fn incidents() -> Incidents {
         "97": {
             "id": 97, "matter": { "Move": "www" }, "opened_unix_ms": NOW_UNIX_MS - 754_000,
             "closed_unix_ms": NOW_UNIX_MS - 753_000, "lines_dropped": 0,
-            "lines": [line(754_000, "from b to a: web failed on b (connection refused)"), line(753_000, "recorded by the leader")],
+            "lines": [line(754_000, "from b to a: web failed on b (connection refused)"), line(753_000, "a serves it")],
         },
         "110": {
             "id": 110, "matter": { "NodeUnwell": 2 }, "opened_unix_ms": NOW_UNIX_MS - 60_000,

@@ -10,6 +10,7 @@
 mod duties;
 mod event;
 mod leases;
+mod probes;
 mod recall;
 mod records;
 mod reports;
@@ -21,7 +22,7 @@ pub use records::Records;
 use crate::election::{self, Election};
 use crate::id::{Name, NodeId};
 use crate::lease::Lease;
-use crate::limits::{PATIENCE, STALL_MIN};
+use crate::limits::STALL_MIN;
 use crate::liveness::{Liveness, Row};
 use crate::memory::{Memories, Memory, Recall};
 use crate::message::Message;
@@ -37,6 +38,7 @@ use alloc::{
 };
 use core::net::IpAddr;
 use duties::Duties;
+use probes::Probes;
 use recall::Phase;
 use reports::Reporter;
 
@@ -83,10 +85,7 @@ pub struct Mesh {
     readdressed: BTreeMap<Name, u64>,
     /// Addresses that an endpoint gave up, and until when its last holder may not know.
     given_up: BTreeMap<IpAddr, Instant>,
-    /// The addresses that nobody else had when it was asked.
-    free: BTreeMap<Name, IpAddr>,
-    /// The endpoints whose address another host has, and the sentence for it.
-    taken: BTreeMap<Name, String>,
+    probes: Probes,
     uplink: Uplink,
     services: BTreeMap<Name, ServiceSeen>,
     gate: GateSeen,
@@ -122,8 +121,7 @@ impl Mesh {
             troubles: BTreeMap::new(),
             readdressed: BTreeMap::new(),
             given_up: BTreeMap::new(),
-            free: BTreeMap::new(),
-            taken: BTreeMap::new(),
+            probes: Probes::default(),
             uplink: start.uplink,
             services: BTreeMap::new(),
             gate: start.gate,
@@ -238,15 +236,14 @@ impl Mesh {
         self.readdressed.retain(|name, _| self.state.site.endpoints.contains_key(name));
         let members = &self.state.members;
         self.services.retain(|name, _| self.state.site.services.contains_key(name));
-        self.free.retain(|name, _| self.state.site.endpoints.contains_key(name));
-        self.taken.retain(|name, _| self.state.site.endpoints.contains_key(name));
+        self.probes.retain(|name| self.state.site.endpoints.contains_key(name));
         self.memories.retain(|node| members.contains_key(&node));
         self.heard.retain(|node, _| members.contains_key(node));
         self.rtt_us.retain(|node, _| members.contains_key(node));
         self.rows.retain(|node, _| members.contains_key(node));
         self.signed.retain(|node, _| members.contains_key(node));
         self.liveness.retain(|node, _| members.contains_key(node));
-        self.take_unwell(Unwell::AddressTaken, !self.taken.is_empty());
+        self.take_unwell(Unwell::AddressTaken, self.probes.any_taken());
         self.match_leases_to_state(now);
         self.cease_what_changed(now, out);
         self.reporter.hurry();
@@ -273,29 +270,6 @@ impl Mesh {
             Some(text) => drop(self.troubles.insert(endpoint, text)),
             None => drop(self.troubles.remove(&endpoint)),
         }
-    }
-
-    /// An address that another host has is not served, unless that host is a holder of this mesh.
-    fn take_probe(&mut self, now: Instant, endpoint: &Name, address: IpAddr, taken: Option<String>) {
-        let since = self.readdressed.get(endpoint).copied().unwrap_or_default();
-        let held = |row: &Row| {
-            now.since(row.received) < PATIENCE
-                && row.report.log.applied >= since
-                && row.report.leases.iter().any(|l| l.endpoint == *endpoint && l.holding.is_some())
-        };
-        let by_mesh = self.serving.get(endpoint).is_some_and(|s| s.spec.address == address)
-            || self.rows.values().any(held);
-        let trouble = taken.filter(|_| !by_mesh).map(|mac| {
-            alloc::format!("another host ({mac}) has this address already: free it there or choose another")
-        });
-        if let Some(trouble) = trouble {
-            self.free.remove(endpoint);
-            self.taken.insert(endpoint.clone(), trouble);
-        } else {
-            self.free.insert(endpoint.clone(), address);
-            self.taken.remove(endpoint);
-        }
-        self.take_unwell(Unwell::AddressTaken, !self.taken.is_empty());
     }
 
     /// A core that is called long after it wanted to be was stopped or starved, and says so.

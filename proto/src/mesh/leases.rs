@@ -201,7 +201,7 @@ impl Mesh {
             (Uplink::Useless(why), Driver::Vip) => Some(why),
             (Uplink::Useless(_) | Uplink::Trusted | Uplink::Asked, Driver::Vip | Driver::Exec(_)) => None,
         };
-        uplink.or_else(|| self.taken.get(name)).or_else(|| self.troubles.get(name)).cloned()
+        uplink.cloned().or_else(|| self.probes.trouble(name)).or_else(|| self.troubles.get(name).cloned())
     }
 
     /// Whether nobody else had the address when it was asked. A tenure that the last agent of this boot left
@@ -209,7 +209,7 @@ impl Mesh {
     fn has_asked(&self, name: &Name, spec: &EndpointSpec) -> bool {
         let asks = self.uplink == Uplink::Asked && spec.driver == Driver::Vip;
         let holds = self.leases.get(name).is_some_and(|lease| lease.holding().is_some());
-        !asks || holds || self.free.get(name) == Some(&spec.address)
+        !asks || holds || self.probes.found_free(name, spec.address)
     }
 
     /// Looks at every endpoint again, because something that readiness depends on has changed: a lease that

@@ -130,6 +130,7 @@ impl Mesh {
             out.push(Effect::KeepMemories(self.memories.clone()));
         }
         self.remember_row(now, report, signed);
+        self.judge_probes(now);
         self.improve_placement(now, out);
     }
 

@@ -100,8 +100,9 @@ fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<S
                 return Some("the endpoint was removed".into());
             };
             let holder = plan.seats.first()?.node;
-            let leases = &inventory.nodes.get(&holder)?.report.leases;
-            let serves = leases.iter().any(|l| l.endpoint == *endpoint && l.holding.is_some());
+            let report = inventory.live_reports().find(|report| report.from == holder)?;
+            let mut leases = report.leases.iter().filter(|lease| lease.endpoint == *endpoint);
+            let serves = leases.any(|l| l.holding.is_some_and(|epoch| epoch.plan >= plan.index));
             serves.then(|| format!("{} serves it", state.name_of(holder)))
         }
         Matter::Voters | Matter::OrderRefused(_) => Some("recorded".into()),

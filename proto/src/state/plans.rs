@@ -35,6 +35,7 @@ impl State {
             return Err(Refusal::Stale { base: parent, newest });
         }
         self.check_seats(&seats)?;
+        let first = seats.first().map(|seat| self.name_of(seat.node)).unwrap_or_default();
         let plan = Plan { index, lease_ms, seats };
         plan.check().map_err(|error| Refusal::Forbidden(error.to_string()))?;
         let text = self.check_ground(endpoint, &plan.seats, ground)?;
@@ -42,7 +43,7 @@ impl State {
         if let Some(text) = text {
             let matter = Matter::Move(endpoint.clone());
             self.incidents.note(index, &matter, unix_ms, &text);
-            self.incidents.close(&matter, unix_ms, "recorded by the leader");
+            self.incidents.close(&matter, unix_ms, &format!("{first} serves it"));
         }
         Ok(Outcome::Done)
     }

@@ -158,6 +158,58 @@ fn services_of_an_earlier_site_do_not_swell_the_reports() {
     assert_eq!(status(&world, holder).own.services.len(), 1);
 }
 
+/// Another host answers for the endpoint's address, so many times.
+fn answer_probe(world: &mut World, id: NodeId, times: usize) {
+    for _ in 0..times {
+        let (address, taken) = ("192.0.2.10".parse().unwrap(), Some("02:00:00:00:00:01".into()));
+        world.push(world.now, id, Event::Probed { endpoint: www(), address, taken });
+    }
+}
+
+#[test]
+fn a_node_that_comes_back_does_not_take_the_holder_for_a_stranger() {
+    let (mut world, holder) = settled(3);
+    world.uplink = Uplink::Asked;
+    let back = other_than(&[holder]);
+    world.crash(back);
+    world.boot(back);
+    answer_probe(&mut world, back, 1);
+    world.run_ms(1_000);
+    assert_eq!(status(&world, back).own.unwell, []);
+    world.crash(holder);
+    world.crash(other_than(&[holder, back]));
+    world.boot(other_than(&[holder, back]));
+    world.run_ms(5_000);
+    assert_eq!(world.holders(), [back], "it may take over, for the address was the mesh's own all the time");
+}
+
+#[test]
+fn a_move_to_a_dead_node_stays_open_until_it_serves() {
+    let (mut world, holder) = settled(3);
+    let to = other_than(&[holder]);
+    world.leader = Some(other_than(&[to]));
+    world.order(Act::Move { endpoint: www(), to });
+    world.run_ms(2_000);
+    assert_eq!(world.holders(), [to]);
+    world.crash(to);
+    world.run_ms(5_000);
+    let [holder] = world.holders()[..] else { panic!("nobody took over") };
+    world.order(Act::Move { endpoint: www(), to });
+    world.run_ms(5_000);
+    assert_eq!(world.holders(), [holder]);
+    let leads = world.leader.unwrap();
+    let open = |world: &World| {
+        let state =
+            &world.nodes[&leads].mesh.as_ref().unwrap().status(Now { at: world.now, unix_ms: 0 }, "").state;
+        state.incidents.open(&Matter::Move(www())).is_some()
+    };
+    assert!(open(&world), "it does not serve: its last report is from before its death");
+    world.boot(to);
+    world.run_ms(30_000);
+    assert_eq!(world.holders(), [to]);
+    assert!(!open(&world));
+}
+
 #[test]
 fn an_address_that_is_no_endpoint_any_more_makes_nobody_unwell() {
     let mut world = World::start(3);
@@ -165,8 +217,7 @@ fn an_address_that_is_no_endpoint_any_more_makes_nobody_unwell() {
     for id in ALL {
         world.crash(id);
         world.boot(id);
-        let (address, taken) = ("192.0.2.10".parse().unwrap(), Some("02:00:00:00:00:01".into()));
-        world.push(world.now, id, Event::Probed { endpoint: www(), address, taken });
+        answer_probe(&mut world, id, 2);
     }
     world.leader = Some(NodeId(1));
     world.run_ms(1_000);
