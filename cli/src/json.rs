@@ -177,6 +177,8 @@ pub struct Endpoint {
     pub serving: Vec<String>,
     /// The nodes of the plan, the wanted holder first.
     pub plan: Vec<String>,
+    /// Who would serve it if its holder fell silent now; nothing if nobody could.
+    pub next: Option<String>,
     /// What its drivers complain of, by node.
     pub troubles: Vec<Trouble>,
 }

@@ -12,7 +12,7 @@ mod why;
 
 pub(crate) use facts::{changes, facts};
 pub(crate) use incident::{incident, incidents};
-pub(crate) use why::why;
+pub(crate) use why::{unfit, why};
 
 use crate::agreement::Agreement;
 use crate::json::{Endpoint, Health, Mesh, Node, Service};

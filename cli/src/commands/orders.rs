@@ -8,7 +8,7 @@ use crate::exit::{Exit, Failure};
 use crate::json::Done;
 use crate::submit::{Committed, SubmitError};
 use crate::words::now_unix_ms;
-use crate::{progress, render};
+use crate::{progress, render, view};
 use std::time::Duration;
 use stead_proto::command::Outcome;
 use stead_proto::id::{Name, NodeId};
@@ -26,9 +26,18 @@ pub(super) async fn move_to(
     session.orderer()?;
     let answers = session.ask().await;
     let target = {
-        let (state, _) = state(&Agreement::of(&answers))?;
-        state.site.endpoints.get(endpoint).ok_or_else(|| no_such_endpoint(state, endpoint))?;
-        state.member_named(to.as_str()).ok_or_else(|| no_such_node(state, to))?.id
+        let agreement = Agreement::of(&answers);
+        let (state, _) = state(&agreement)?;
+        let spec = state.site.endpoints.get(endpoint).ok_or_else(|| no_such_endpoint(state, endpoint))?;
+        let member = state.member_named(to.as_str()).ok_or_else(|| no_such_node(state, to))?;
+        let unfit = view::unfit(&agreement, member, spec);
+        if !unfit.is_empty() {
+            return Err(Failure::Failed(format!(
+                "{to} cannot serve {endpoint} now: it {}. Nothing was ordered.",
+                unfit.join("; it ")
+            )));
+        }
+        member.id
     };
     let act = Act::Move { endpoint: endpoint.clone(), to: target };
     let mut done = order(session, act, &answers, format!("{endpoint} is moved to {to}")).await?;

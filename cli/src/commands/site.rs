@@ -74,12 +74,18 @@ fn fits(state: &State, file: &SiteFile) -> Result<(), Failure> {
 
 fn stale(base: u64, state: &State, args: &ApplyArgs, file: &SiteFile) -> Failure {
     let (newest, by) = (state.site_version, state.site_history.last().map_or("somebody", |v| v.by.as_str()));
-    Failure::Failed(format!(
-        "refused: your file is for version {base}, but {by} has applied version {newest} since. Nothing was changed.\n\
-         What your file would do to it:\n\n{}\nTake over what is missing, then run `stead apply {} --base {newest}`.",
-        difference(state, args, file),
-        args.file.display()
-    ))
+    let refused = format!(
+        "refused: your file is for version {base}, but {by} has applied version {newest} since. Nothing was changed."
+    );
+    Failure::Failed(if differs(state, file) {
+        format!(
+            "{refused}\nWhat your file would do to it:\n\n{}\nTake over what is missing, then run `stead apply {} --base {newest}`.",
+            difference(state, args, file),
+            args.file.display()
+        )
+    } else {
+        format!("{refused}\nThat version says the same as your file: there is nothing left to do.")
+    })
 }
 
 fn differs(state: &State, file: &SiteFile) -> bool {

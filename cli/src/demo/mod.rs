@@ -13,15 +13,16 @@ mod timeline;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use stead_deploy::lab::Family;
 use stead_deploy::lab::now;
 use stead_deploy::lab::sample_site::{self, SampleSite};
 use stead_deploy::lab::user_namespace::{self, Privilege};
 use stead_deploy::lab::visitor::{Route, Visitor};
+use stead_deploy::lab::{Family, Place};
 
 use acts::Act;
 use interrupt::Interrupt;
@@ -95,7 +96,16 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
         timeline.played(acts::play(act, &mut stage, &visitor, slack)?);
     }
     if options.keep {
-        timeline.say(&format!("kept running in {} until Ctrl-C", directory.0.display()));
+        for i in 0..stage.players.len() {
+            if stage.agent(i).is_err() {
+                stage.start_agent(i)?;
+            }
+        }
+        timeline.say(&format!(
+            "kept running in {} until Ctrl-C; ask it from another terminal:",
+            directory.0.display()
+        ));
+        timeline.say(&how_to_ask(&stage, privilege)?);
         interrupt.wait();
     }
     let diary = visitor.stop()?;
@@ -104,6 +114,22 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
             .with_context(|| format!("write {}", file.display()))?;
     }
     Ok(timeline.end(&diary))
+}
+
+/// A command line that speaks to the mesh from the visitor's place: this process holds all the networks.
+fn how_to_ask(stage: &Stage, privilege: Privilege) -> anyhow::Result<String> {
+    let (pid, network) = (std::process::id(), stage.lab.namespace(Place::Visitor)?.as_raw_fd());
+    let user = match privilege {
+        Privilege::Root => "",
+        Privilege::UserNamespace => "-U --preserve-credentials ",
+    };
+    let program = std::env::current_exe().context("find this program")?;
+    let context = stage.directory.join("operator/mesh.toml");
+    Ok(format!(
+        "  nsenter -t {pid} {user}--net=/proc/{pid}/fd/{network} {} --context {} status",
+        program.display(),
+        context.display()
+    ))
 }
 
 /// The sample site of one node; runs until it is killed.

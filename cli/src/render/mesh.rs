@@ -128,7 +128,7 @@ pub(crate) fn endpoints(endpoints: &[Endpoint], paint: Paint) -> String {
     let mut table =
         Table::new(["endpoint", "address", "state", "holder", "promises", "epoch", "next", "needs"]);
     for endpoint in endpoints {
-        let next = endpoint.plan.iter().find(|node| Some(*node) != endpoint.holder.as_ref());
+        let next = endpoint.next.as_ref();
         table.row([
             endpoint.name.clone(),
             endpoint.address.clone(),

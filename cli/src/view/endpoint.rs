@@ -1,6 +1,7 @@
 //! One endpoint.
 
 use super::node_name;
+use super::why::candidates;
 use crate::agreement::Agreement;
 use crate::json::{Endpoint, Trouble};
 use stead_proto::id::Name;
@@ -28,6 +29,8 @@ pub(super) fn endpoint(agreement: &Agreement<'_>, name: &Name, spec: &EndpointSp
         let text = agreement.endpoint_at(*node, name)?.trouble.clone()?;
         Some(Trouble { node: named(*node), text })
     });
+    let candidates = state.map(|state| candidates(agreement, state, name, spec, holding.holder));
+    let next = candidates.into_iter().flatten().find(|candidate| candidate.verdict == "next");
     Endpoint {
         name: name.to_string(),
         address: spec.address.to_string(),
@@ -45,6 +48,7 @@ pub(super) fn endpoint(agreement: &Agreement<'_>, name: &Name, spec: &EndpointSp
         voters: state.map_or(0, |state| state.config.voters.len()),
         serving: holding.serving.iter().map(|node| named(*node)).collect(),
         plan: plan.into_iter().flat_map(|plan| &plan.seats).map(|seat| named(seat.node)).collect(),
+        next: next.map(|candidate| candidate.node),
         troubles: troubles.collect(),
     }
 }

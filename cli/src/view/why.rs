@@ -5,12 +5,14 @@ use crate::agreement::Agreement;
 use crate::json::{Candidate, Promise, Why};
 use stead_proto::id::{Name, NodeId};
 use stead_proto::incident::Matter;
+use stead_proto::limits::PATIENCE;
 use stead_proto::report::{Report, ServiceSeen, Unwell};
 use stead_proto::roster::{Member, Role, Standing};
 use stead_proto::site::EndpointSpec;
 use stead_proto::state::State;
 
 const MOVES_MAX: usize = 5;
+const SILENT: &str = "does not answer";
 
 /// The reasons; nothing if there is no such endpoint, or no state to look it up in.
 pub(crate) fn why(agreement: &Agreement<'_>, name: &Name) -> Option<Why> {
@@ -46,7 +48,7 @@ pub(crate) fn why(agreement: &Agreement<'_>, name: &Name) -> Option<Why> {
 }
 
 /// All nodes in the order of succession: those of the plan from the holder on, then the rest.
-fn candidates(
+pub(super) fn candidates(
     agreement: &Agreement<'_>,
     state: &State,
     name: &Name,
@@ -81,6 +83,17 @@ fn candidates(
     order.iter().filter_map(judge).collect()
 }
 
+/// What keeps a node from serving an endpoint, as far as the mesh knows: that it does not answer here counts only
+/// if it is silent for the others as well.
+pub(crate) fn unfit(agreement: &Agreement<'_>, member: &Member, spec: &EndpointSpec) -> Vec<String> {
+    let heard_lately = agreement.report_of(member.id).is_some_and(|(age_ms, _)| age_ms <= PATIENCE.as_ms());
+    let mut reasons = against(agreement, member, spec);
+    if heard_lately {
+        reasons.retain(|reason| !reason.starts_with(SILENT));
+    }
+    reasons
+}
+
 /// Everything that speaks against a node as the holder.
 fn against(agreement: &Agreement<'_>, member: &Member, spec: &EndpointSpec) -> Vec<String> {
     let mut reasons = Vec::new();
@@ -96,7 +109,7 @@ fn against(agreement: &Agreement<'_>, member: &Member, spec: &EndpointSpec) -> V
         return reasons;
     };
     if agreement.status_of(member.id).is_none() {
-        reasons.push(format!("does not answer; the others heard it {} ago", crate::words::span(age_ms)));
+        reasons.push(format!("{SILENT}; the others heard it {} ago", crate::words::span(age_ms)));
     }
     reasons.extend(spec.services.iter().filter_map(|service| service_reason(report, service)));
     for unwell in &report.unwell {

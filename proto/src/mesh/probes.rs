@@ -1,7 +1,7 @@
 //! Whether another host has an endpoint's address: what the probes found, and what to make of it.
 //!
 //! **Invariant.** An address that anybody answers for is not claimed, unless the mesh's own holder is known to
-//! have it. A single answer calls nobody a stranger yet: after a start, the holder answers before he is heard.
+//! have it. A first answer calls nobody a stranger yet: after a start, the holder answers before he is heard.
 
 use super::{Mesh, Row};
 use crate::id::Name;
@@ -27,10 +27,10 @@ struct Found {
 enum Answered {
     /// By nobody, or by the mesh's own holder.
     Nobody,
-    /// By this MAC address, once.
-    Once(String),
-    /// By this one, again and again.
-    Again(String),
+    /// By somebody who may turn out to be the holder, since then.
+    Lately(Instant),
+    /// By this MAC address, for so long that a holder would have been heard.
+    Stranger(String),
 }
 
 impl Probes {
@@ -42,8 +42,8 @@ impl Probes {
     /// Who else has the address, as a sentence.
     pub(super) fn trouble(&self, endpoint: &Name) -> Option<String> {
         match &self.found.get(endpoint)?.by {
-            Answered::Nobody | Answered::Once(_) => None,
-            Answered::Again(mac) => Some(format!(
+            Answered::Nobody | Answered::Lately(_) => None,
+            Answered::Stranger(mac) => Some(format!(
                 "another host ({mac}) has this address already: free it there or choose another"
             )),
         }
@@ -54,15 +54,19 @@ impl Probes {
     }
 
     pub(super) fn any_taken(&self) -> bool {
-        self.found.values().any(|found| matches!(found.by, Answered::Again(_)))
+        self.found.values().any(|found| matches!(found.by, Answered::Stranger(_)))
     }
 
-    fn note(&mut self, endpoint: Name, address: IpAddr, mac: Option<String>) {
+    fn note(&mut self, now: Instant, endpoint: Name, address: IpAddr, mac: Option<String>) {
         let before = self.found.get(&endpoint).filter(|found| found.address == address);
         let by = match (mac, before.map(|found| &found.by)) {
             (None, _) => Answered::Nobody,
-            (Some(mac), Some(Answered::Once(_) | Answered::Again(_))) => Answered::Again(mac),
-            (Some(mac), Some(Answered::Nobody) | None) => Answered::Once(mac),
+            (Some(mac), Some(Answered::Stranger(_))) => Answered::Stranger(mac),
+            (Some(mac), Some(Answered::Lately(since))) if now.since(*since) >= PATIENCE => {
+                Answered::Stranger(mac)
+            }
+            (Some(_), Some(Answered::Lately(since))) => Answered::Lately(*since),
+            (Some(_), Some(Answered::Nobody) | None) => Answered::Lately(now),
         };
         self.found.insert(endpoint, Found { address, by });
     }
@@ -71,7 +75,7 @@ impl Probes {
 impl Mesh {
     pub(super) fn take_probe(&mut self, now: Instant, endpoint: &Name, address: IpAddr, mac: Option<String>) {
         let stranger = mac.filter(|_| !self.is_ours(now, endpoint, address));
-        self.probes.note(endpoint.clone(), address, stranger);
+        self.probes.note(now, endpoint.clone(), address, stranger);
         self.take_unwell(Unwell::AddressTaken, self.probes.any_taken());
     }
 
