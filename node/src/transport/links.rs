@@ -162,8 +162,13 @@ impl Links {
         let mut state = self.lock();
         state.guests.retain(|other| !Arc::ptr_eq(other, live));
         let Who::Node(id) = live.who else { return };
-        let Some(slot) = state.slots.get_mut(&(id, live.plane)) else { return };
+        let State { slots, hints, .. } = &mut *state;
+        let Some(slot) = slots.get_mut(&(id, live.plane)) else { return };
         slot.live.retain(|other| !Arc::ptr_eq(other, live));
+        if slot.live.is_empty() {
+            // Not where it was admitted: a connection follows its client to another address.
+            hints.entry(id).or_default().last_seen = Some(canonical(live.connection.remote_address()));
+        }
         slot.bells.changed.notify_one();
         self.changed.notify_one();
     }
