@@ -41,7 +41,10 @@ impl Inbox {
                     let inbox = self.clone();
                     tokio::spawn(async move { inbox.operator(from, &bytes, reply).await });
                 }
-                Inbound::Connected { peer } => tracing::info!(%peer, "reached"),
+                Inbound::Connected { peer } => {
+                    tracing::info!(%peer, "reached");
+                    let _ = self.events.send(Event::Reached).await;
+                }
                 Inbound::Lost { peer } => tracing::info!(%peer, "lost"),
             }
         }

@@ -40,6 +40,8 @@ pub enum Event {
         /// The signed report, encoded.
         bytes: Vec<u8>,
     },
+    /// A peer is connected that was not.
+    Reached,
     /// A round trip to a peer was measured.
     RoundTrip {
         /// Which peer.
