@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stead_node::identity::Identity;
 use stead_proto::admin::{Answer, Request, Status};
-use stead_proto::id::{Name, NodeId};
+use stead_proto::id::{ClusterId, Name, NodeId};
 use stead_proto::roster::Member;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -73,31 +73,42 @@ async fn over_network(
     direct: Duration,
     end: Instant,
 ) -> Answers {
-    let mut answers = all_of(context.nodes.clone(), operator, direct).await;
+    let mut answers = all_of(context.nodes.clone(), context.cluster, operator, direct).await;
     let known = |id: &NodeId| context.nodes.iter().any(|contact| contact.id == *id);
     let newcomers: Vec<Contact> =
         roster(&answers).values().filter(|m| !known(&m.id)).map(contact_of).collect();
     if !newcomers.is_empty() {
-        answers.extend(all_of(newcomers, operator, end.duration_since(Instant::now()).mul_f32(0.5)).await);
+        let left = end.duration_since(Instant::now()).mul_f32(0.5);
+        answers.extend(all_of(newcomers, context.cluster, operator, left).await);
     }
     answers
 }
 
-async fn all_of(contacts: Vec<Contact>, operator: &Arc<Identity>, deadline: Duration) -> Answers {
+async fn all_of(
+    contacts: Vec<Contact>,
+    cluster: ClusterId,
+    operator: &Arc<Identity>,
+    deadline: Duration,
+) -> Answers {
     let mut tasks = JoinSet::new();
     for contact in contacts {
         let operator = operator.clone();
         tasks.spawn(async move {
-            let answer = one(&contact, &operator, deadline).await;
+            let answer = one(&contact, cluster, &operator, deadline).await;
             (contact.id, Heard { name: contact.name, answer, via: None })
         });
     }
     tasks.join_all().await.into_iter().collect()
 }
 
-async fn one(contact: &Contact, operator: &Identity, deadline: Duration) -> Result<Box<Status>, String> {
+async fn one(
+    contact: &Contact,
+    cluster: ClusterId,
+    operator: &Identity,
+    deadline: Duration,
+) -> Result<Box<Status>, String> {
     let asked = async {
-        let link = Link::to(contact, operator, deadline).await?;
+        let link = Link::to(contact, cluster, operator, deadline).await?;
         let answer = link.ask(&Request::Status, deadline).await;
         link.close().await;
         answer

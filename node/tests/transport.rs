@@ -18,7 +18,7 @@ use stead_node::transport::{
     AdminClient, CallError, ClientError, Datagram, Directory, Inbound, Inboxes, Plane, Profile, Refusal,
     SendError, Transport, Who,
 };
-use stead_proto::id::{NodeId, PublicKey};
+use stead_proto::id::{ClusterId, NodeId, PublicKey};
 use stead_proto::limits::{LEASE_FRAME_BYTES_MAX, RAFT_PLANE_BYTES_MAX, REPORT_FRAME_BYTES_MAX};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -26,6 +26,8 @@ use zeroize::Zeroizing;
 
 const SOON: Duration = Duration::from_secs(10);
 const LOOPBACK: &str = "127.0.0.1:0";
+const MESH: ClusterId = ClusterId([0xa5; 32]);
+const MESH_NAME: &str = "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5.stead";
 
 struct Node {
     transport: Transport,
@@ -61,7 +63,7 @@ fn node_at(
     let (message_sender, messages) = mpsc::channel(inbox);
     let inboxes = Inboxes { datagrams: datagram_sender, messages: message_sender };
     let profile = Profile { jitter_seed: n.into(), ..Profile::default() };
-    let transport = Transport::start(&identity(n), id(n), bind, directory.clone(), profile, inboxes)?;
+    let transport = Transport::start(&identity(n), (MESH, id(n)), bind, directory.clone(), profile, inboxes)?;
     Ok(Node { transport, directory, datagrams, messages })
 }
 
@@ -216,16 +218,17 @@ async fn eviction_reaches_operators_and_readmission_works() {
     let address = a.transport.local_addr().unwrap();
     let directory = a.directory.clone();
     let _echo = echo(a.messages);
-    let client = AdminClient::connect(&operator, identity(1).public(), address, SOON).await.unwrap();
+    let client = AdminClient::connect(&operator, MESH, identity(1).public(), address, SOON).await.unwrap();
     let request = || client.request(Bytes::from_static(b"status"), SOON);
     assert_eq!(request().await.unwrap(), b"status");
     directory.replace(BTreeMap::new());
     until("evicted", || a.transport.counters().evicted == 1).await;
     assert!(request().await.is_err());
-    let refused = AdminClient::connect(&operator, identity(1).public(), address, SOON).await.unwrap_err();
+    let refused =
+        AdminClient::connect(&operator, MESH, identity(1).public(), address, SOON).await.unwrap_err();
     assert!(matches!(refused, ClientError::Refused { why: Refusal::EvictedKey, .. }), "{refused}");
     directory.replace(with_operator);
-    let client = AdminClient::connect(&operator, identity(1).public(), address, SOON).await.unwrap();
+    let client = AdminClient::connect(&operator, MESH, identity(1).public(), address, SOON).await.unwrap();
     assert_eq!(client.request(Bytes::from_static(b"again"), SOON).await.unwrap(), b"again");
 }
 
@@ -234,7 +237,7 @@ async fn an_operator_is_known_by_key_and_bounded_in_number() {
     let operator = identity(77);
     let mut a = node(1, [(operator.public(), Who::Operator)].into());
     let address = a.transport.local_addr().unwrap();
-    let connect = || AdminClient::connect(&operator, identity(1).public(), address, SOON);
+    let connect = || AdminClient::connect(&operator, MESH, identity(1).public(), address, SOON);
     let client = connect().await.unwrap();
     let asked = async {
         let Some(Inbound::Admin { from, key, remote, bytes, reply }) = a.messages.recv().await else {
@@ -276,14 +279,16 @@ async fn wrong_keys_and_silent_addresses_tell_the_operator_what_to_do() {
     let operator = identity(77);
     let a = node(1, [(operator.public(), Who::Operator)].into());
     let address = a.transport.local_addr().unwrap();
-    let error = AdminClient::connect(&operator, identity(2).public(), address, SOON).await.unwrap_err();
+    let error = AdminClient::connect(&operator, MESH, identity(2).public(), address, SOON).await.unwrap_err();
     assert!(error.to_string().contains("another node answers"), "{error}");
-    let error = AdminClient::connect(&identity(78), identity(1).public(), address, SOON).await.unwrap_err();
+    let error =
+        AdminClient::connect(&identity(78), MESH, identity(1).public(), address, SOON).await.unwrap_err();
     assert!(error.to_string().contains("ask an admin to add you"), "{error}");
     let nobody = std::net::UdpSocket::bind(LOOPBACK).unwrap();
     let deadline = Duration::from_millis(300);
     let silent = nobody.local_addr().unwrap();
-    let error = AdminClient::connect(&operator, identity(1).public(), silent, deadline).await.unwrap_err();
+    let error =
+        AdminClient::connect(&operator, MESH, identity(1).public(), silent, deadline).await.unwrap_err();
     assert!(error.to_string().contains("is the agent running"), "{error}");
 }
 
@@ -305,6 +310,20 @@ async fn another_protocol_version_is_refused_in_the_handshake() {
     assert!(raw_connection(2, &a, b"stead-raft/2").await.is_err());
     assert!(raw_connection(2, &a, b"h3").await.is_err());
     until("counted", || a.transport.counters().refused.get(&Refusal::WrongPlane) == Some(&2)).await;
+}
+
+#[tokio::test]
+async fn another_mesh_is_refused_in_the_handshake_whatever_key_it_shows() {
+    let a = node(1, node_keys(&[1, 2]));
+    for name in ["a6a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5.stead", "x", "stead"] {
+        for alpn in [&b"stead-raft/1"[..], b"stead-report/1", b"stead-admin/1"] {
+            assert!(raw_connection_to(name, 2, &a, alpn).await.is_err());
+        }
+    }
+    until("counted", || a.transport.counters().refused == [(Refusal::WrongMesh, 9)].into()).await;
+    let (address, key) = (a.transport.local_addr().unwrap(), identity(1).public());
+    let other = AdminClient::connect(&identity(2), ClusterId([1; 32]), key, address, SOON).await.unwrap_err();
+    assert!(other.to_string().contains("belongs to another mesh"), "{other}");
 }
 
 #[tokio::test]
@@ -522,7 +541,7 @@ async fn idle_connections_of_an_operator_keep_no_place_from_busy_ones() {
     let a = node(1, [(operator.public(), Who::Operator)].into());
     let address = a.transport.local_addr().unwrap();
     let _echo = echo(a.messages);
-    let connect = || AdminClient::connect(&operator, identity(1).public(), address, SOON);
+    let connect = || AdminClient::connect(&operator, MESH, identity(1).public(), address, SOON);
     let _idle = [connect().await.unwrap(), connect().await.unwrap(), connect().await.unwrap()];
     let busy = connect().await.unwrap();
     assert_eq!(busy.request(Bytes::from_static(b"x"), SOON).await.unwrap(), b"x");
@@ -647,9 +666,18 @@ fn a_restarted_node_is_reached_again_at_once() {
 
 /// What a modified agent could do: its own key, any plane, raw streams.
 async fn raw_connection(n: u8, to: &Node, alpn: &[u8]) -> Result<quinn::Connection, ConnectionError> {
+    raw_connection_to(MESH_NAME, n, to, alpn).await
+}
+
+async fn raw_connection_to(
+    mesh: &str,
+    n: u8,
+    to: &Node,
+    alpn: &[u8],
+) -> Result<quinn::Connection, ConnectionError> {
     let config = raw::client_config([n; 32], alpn);
     let endpoint = Endpoint::client(LOOPBACK.parse().unwrap()).unwrap();
-    let connecting = endpoint.connect_with(config, to.transport.local_addr().unwrap(), "x").unwrap();
+    let connecting = endpoint.connect_with(config, to.transport.local_addr().unwrap(), mesh).unwrap();
     tokio::time::timeout(SOON, connecting).await.expect("an answer in time")
 }
 

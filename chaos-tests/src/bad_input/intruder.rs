@@ -13,6 +13,7 @@ use rustls::crypto::ring::{default_provider, sign::any_eddsa_type};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme, sign::CertifiedKey};
 use stead_deploy::lab::{Lab, Place};
+use stead_proto::id::ClusterId;
 
 /// An Ed25519 private key up to its seed (RFC 8410 §7).
 const PKCS8_PREFIX: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
@@ -22,19 +23,21 @@ const SOON: Duration = Duration::from_secs(5);
 /// Somebody with a key at a place of the lab.
 pub struct Intruder {
     seed: [u8; 32],
+    mesh: String,
     endpoint: quinn::Endpoint,
 }
 
 impl Intruder {
-    /// Somebody with the key that grows from `seed`. Needs a tokio runtime.
+    /// Somebody with the key that grows from `seed`, who asks for the mesh. Needs a tokio runtime.
     ///
     /// # Errors
     /// What the system says.
-    pub fn at(lab: &Lab, place: Place, seed: [u8; 32]) -> anyhow::Result<Self> {
+    pub fn at(lab: &Lab, place: Place, seed: [u8; 32], mesh: ClusterId) -> anyhow::Result<Self> {
         let socket = lab.namespace(place)?.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
         let config = quinn::EndpointConfig::default();
         let endpoint = quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))?;
-        Ok(Self { seed, endpoint })
+        let name: String = mesh.0.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { seed, mesh: name + ".stead", endpoint })
     }
 
     /// Connects, speaking `alpn`.
@@ -42,7 +45,7 @@ impl Intruder {
     /// # Errors
     /// That the other side refuses, or is silent.
     pub async fn connect(&self, to: SocketAddr, alpn: &[u8]) -> anyhow::Result<quinn::Connection> {
-        let connecting = self.endpoint.connect_with(client_config(&self.seed, alpn)?, to, "x")?;
+        let connecting = self.endpoint.connect_with(client_config(&self.seed, alpn)?, to, &self.mesh)?;
         Ok(tokio::time::timeout(SOON, connecting).await.context("no answer to a handshake")??)
     }
 
@@ -51,7 +54,7 @@ impl Intruder {
     /// # Errors
     /// That it is welcome.
     pub async fn refused(&self, to: SocketAddr, alpn: &[u8]) -> anyhow::Result<quinn::ConnectionError> {
-        let connecting = self.endpoint.connect_with(client_config(&self.seed, alpn)?, to, "x")?;
+        let connecting = self.endpoint.connect_with(client_config(&self.seed, alpn)?, to, &self.mesh)?;
         let connection = match tokio::time::timeout(SOON, connecting).await.context("silence")? {
             Ok(connection) => connection,
             Err(error) => return Ok(error),

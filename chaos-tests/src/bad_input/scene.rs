@@ -197,6 +197,18 @@ impl Scene {
     /// # Errors
     /// That it runs on, or calls this a success.
     pub fn refused_first_start(&self, i: usize) -> anyhow::Result<String> {
+        let (mut agent, log) = self.first_start(i)?;
+        let ended = agent.wait(PATIENCE)?;
+        let said = std::fs::read_to_string(log)?;
+        if ended.success() { Err(anyhow!("the agent ended with {ended}: {said}")) } else { Ok(said) }
+    }
+
+    /// Starts the agent of node `i` without a store and with the flag of its very first start; the process, and
+    /// where it writes its log.
+    ///
+    /// # Errors
+    /// That it cannot be started.
+    pub fn first_start(&self, i: usize) -> anyhow::Result<(Process, PathBuf)> {
         let home = self.home(i)?;
         if home.join("data").exists() {
             std::fs::remove_dir_all(home.join("data"))?;
@@ -211,9 +223,7 @@ impl Scene {
         ];
         let log = home.join("first-start.log");
         let here = self.stage.lab.namespace(self.stage.player(i)?.place)?;
-        let ended = Process::start(here, &argv, &[], &log)?.wait(PATIENCE)?;
-        let said = std::fs::read_to_string(log)?;
-        if ended.success() { Err(anyhow!("the agent ended with {ended}: {said}")) } else { Ok(said) }
+        Ok((Process::start(here, &argv, &[], &log)?, log))
     }
 
     /// The endpoint's name.

@@ -81,7 +81,8 @@ async fn a_member_that_sends_garbage_on_every_plane_breaks_nothing_and_costs_bou
     // The member's agent was replaced by something else that has its key.
     scene.stage.kill_agent(2).unwrap();
     let key = scene.home(2).unwrap().join("node.key");
-    let bad = Intruder::at(&scene.stage.lab, Place::Node(2), intruder::seed_in(&key).unwrap()).unwrap();
+    let mesh = scene.stage.status(0).unwrap().state.cluster;
+    let bad = Intruder::at(&scene.stage.lab, Place::Node(2), intruder::seed_in(&key).unwrap(), mesh).unwrap();
     let a = SocketAddr::from((scene.stage.lab.ip4(Place::Node(0)), 7832));
     let pid = scene.stage.agent(0).unwrap().pid();
     let before = memory_kb(pid, "VmHWM").unwrap();

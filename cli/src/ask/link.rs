@@ -14,7 +14,7 @@ use stead_node::identity::Identity;
 use stead_node::transport::{AdminClient, ClientError};
 use stead_proto::admin::{Answer, Request};
 use stead_proto::codec::{self, CodecError};
-use stead_proto::id::NodeId;
+use stead_proto::id::{ClusterId, NodeId};
 use stead_proto::limits::ADMIN_FRAME_BYTES_MAX;
 use stead_proto::roster::Member;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -101,7 +101,7 @@ impl Link {
                 let known = context.nodes.iter().find(|contact| contact.id == node).cloned();
                 let contact =
                     known.or_else(|| members.get(&node).map(contact_of)).ok_or(LinkError::NoAddress)?;
-                Self::to(&contact, operator, deadline).await
+                Self::to(&contact, context.cluster, operator, deadline).await
             }
         }
     }
@@ -109,6 +109,7 @@ impl Link {
     /// Connects to the first address of a node that answers; all are tried at once.
     pub(crate) async fn to(
         contact: &Contact,
+        cluster: ClusterId,
         operator: &Identity,
         deadline: Duration,
     ) -> Result<Self, LinkError> {
@@ -116,7 +117,8 @@ impl Link {
         if addresses.is_empty() {
             return Err(failure);
         }
-        let connect = |address| Box::pin(AdminClient::connect(operator, contact.key, address, deadline));
+        let connect =
+            |address| Box::pin(AdminClient::connect(operator, cluster, contact.key, address, deadline));
         let (client, _) = select_ok(addresses.into_iter().map(connect)).await.map_err(LinkError::Connect)?;
         Ok(Self::Quic(client))
     }

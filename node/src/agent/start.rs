@@ -94,7 +94,7 @@ pub(super) async fn run(
     let profile = Profile { jitter_seed: seed(), ..Profile::default() };
     let starter = Identity::load(&config.key_file)?;
     let thread = realtime::spawn(config.realtime, move || async move {
-        let started = Transport::start(&starter, me, bind, keys, profile, inboxes);
+        let started = Transport::start(&starter, (cluster, me), bind, keys, profile, inboxes);
         if transport_sender.send(started).is_ok()
             && let Ok((owner, inlets)) = owner.await
         {

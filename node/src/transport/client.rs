@@ -1,10 +1,11 @@
 //! The operator's side of the admin plane. Portable: nothing here is Linux.
 
 use super::error::{CallError, Close, Refused, refusal};
+use super::mesh_name::mesh_name;
 use super::plane::Plane;
 use super::profile::Profile;
 use super::send::exchange;
-use super::tls::{Accept, SERVER_NAME};
+use super::tls::Accept;
 use super::{Refusal, TransportError, tls, wire};
 use crate::identity::Identity;
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use stead_proto::id::PublicKey;
+use stead_proto::id::{ClusterId, PublicKey};
 use stead_proto::limits::ADMIN_FRAME_BYTES_MAX;
 use tokio::time::timeout;
 
@@ -50,6 +51,9 @@ const fn advice(refusal: &Refusal) -> &'static str {
         Refusal::UnknownKey => "the node does not know your key: ask an admin to add you as an operator",
         Refusal::EvictedKey => "the node knew your key once and refuses it now: ask an admin",
         Refusal::WrongNode => "another node answers at this address: check the address and the node's key",
+        Refusal::WrongMesh => {
+            "the node belongs to another mesh: check the address, or take that mesh's context"
+        }
         Refusal::WrongPlane => "the node speaks another protocol version: use the `stead` that it runs",
         Refusal::Malformed => "what answers there is not a stead agent",
         Refusal::Crowded => "too many connections: try again in a moment",
@@ -64,12 +68,13 @@ pub struct AdminClient {
 }
 
 impl AdminClient {
-    /// Connects to the node that holds `node_key`, at `address`, within `deadline`.
+    /// Connects to the node of the mesh that holds `node_key`, at `address`, within `deadline`.
     ///
     /// # Errors
     /// [`ClientError`], which says what to do.
     pub async fn connect(
         identity: &Identity,
+        cluster: ClusterId,
         node_key: PublicKey,
         address: SocketAddr,
         deadline: Duration,
@@ -82,8 +87,9 @@ impl AdminClient {
             tls::client_config(&shown, Accept::Key(node_key), Plane::Admin).map_err(TransportError::Tls)?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(Profile::default().quinn(Side::Client)?);
-        let connecting =
-            endpoint.connect_with(config, address, SERVER_NAME).map_err(|_| ClientError::Address(address))?;
+        let connecting = endpoint
+            .connect_with(config, address, &mesh_name(cluster))
+            .map_err(|_| ClientError::Address(address))?;
         let welcomed = async {
             let connection = connecting.await?;
             wire::welcomed(&connection).await?;
@@ -91,7 +97,7 @@ impl AdminClient {
         };
         match timeout(deadline, welcomed).await {
             Ok(Ok(connection)) => Ok(Self { endpoint, connection }),
-            Ok(Err(error)) => Err(match refusal(&error) {
+            Ok(Err(error)) => Err(match refusal(&error, Side::Client) {
                 Some(Refused::ByUs(why) | Refused::ByPeer(why)) => ClientError::Refused { address, why },
                 None => ClientError::Unreachable(address),
             }),

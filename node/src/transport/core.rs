@@ -9,6 +9,8 @@ use stead_proto::id::NodeId;
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) me: NodeId,
+    /// The mesh's name in the handshake.
+    pub(super) name: String,
     pub(super) profile: Profile,
     pub(super) endpoint: Endpoint,
     pub(super) links: Links,

@@ -21,6 +21,8 @@ pub enum Refusal {
     EvictedKey,
     /// An accepted key, but not the one that was dialled.
     WrongNode,
+    /// Somebody who asks for another mesh.
+    WrongMesh,
     /// A protocol version, or a plane, that is not for this peer.
     WrongPlane,
     /// Anything else that is not a handshake of ours.
@@ -89,6 +91,22 @@ struct Refusals {
     sources: BTreeMap<IpAddr, u64>,
     unreported: u64,
     reported_at: Option<Instant>,
+    complained_at: Option<Instant>,
+}
+
+/// What the operator of a refused node can do; nothing if it passes by itself.
+const fn remedy(why: Refusal) -> Option<&'static str> {
+    match why {
+        Refusal::UnknownKey => {
+            Some("it does not know this node's key: compare node.key with the roster (`stead nodes`)")
+        }
+        Refusal::EvictedKey => Some("this node was removed: wipe it and admit it anew under a new key"),
+        Refusal::WrongMesh => {
+            Some("it belongs to another mesh: compare genesis.bin and the addresses of the peers")
+        }
+        Refusal::WrongPlane => Some("it speaks another protocol version: run the same `stead` on both"),
+        Refusal::WrongNode | Refusal::Malformed | Refusal::Crowded => None,
+    }
 }
 
 impl Tally {
@@ -102,14 +120,22 @@ impl Tally {
             refused = report.refused,
             sources = report.sources,
             last = ?why,
-            "refused connections; if one of these peers is yours, compare its key and version with the roster"
+            "refused connections; if one of these peers is yours, compare its key, mesh and version with the roster"
         );
     }
 
-    /// Counts a handshake that the other side refused.
+    /// Counts a handshake that the other side refused, and says at most once a minute what to do about it.
     pub(super) fn refused_by_peer(&self, why: Refusal) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         *refusals.theirs.entry(why).or_default() += 1;
+        let now = Instant::now();
+        if refusals.complained_at.is_some_and(|at| now.saturating_duration_since(at) < WARN_EVERY) {
+            return;
+        }
+        let Some(remedy) = remedy(why) else { return };
+        refusals.complained_at = Some(now);
+        drop(refusals);
+        warn!(?why, "a peer refuses this node: {remedy}");
     }
 
     pub(super) fn read(&self) -> Counters {

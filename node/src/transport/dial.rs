@@ -10,11 +10,10 @@ use super::error::{Close, Refused, refusal};
 use super::links::Live;
 use super::plane::Plane;
 use super::serve::serve;
-use super::tls::SERVER_NAME;
 use super::{tls, wire};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use quinn::{ClientConfig, Connection, ConnectionError};
+use quinn::{ClientConfig, Connection, ConnectionError, Side};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -96,12 +95,12 @@ async fn dial(
 
 /// A connection to whoever is expected, at this address, if he lets us in.
 async fn reach(core: &Core, address: SocketAddr, config: ClientConfig) -> Option<Connection> {
-    let connecting = core.endpoint.connect_with(config, address, SERVER_NAME).ok()?;
+    let connecting = core.endpoint.connect_with(config, address, &core.name).ok()?;
     match shake_hands(connecting).await {
         Ok(connection) => Some(connection),
         Err(error) => {
             debug!(%address, %error, "not reached");
-            match refusal(&error) {
+            match refusal(&error, Side::Client) {
                 Some(Refused::ByUs(why)) => core.links.tally.refuse(why, address.ip()),
                 Some(Refused::ByPeer(why)) => core.links.tally.refused_by_peer(why),
                 None => {}

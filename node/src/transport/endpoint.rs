@@ -37,12 +37,14 @@ const SOCKET_PRIORITY: u32 = 6;
 /// Opens the endpoint on the runtime of the caller.
 pub(super) fn open(
     identity: &Identity,
+    mesh_name: &str,
     bind: SocketAddr,
     directory: &Directory,
     profile: &Profile,
 ) -> Result<Endpoint, TransportError> {
     let socket = udp_socket(bind).map_err(|source| TransportError::Bind { address: bind, source })?;
-    let mut server = ServerConfig::with_crypto(Arc::new(tls::server_config(identity, directory.clone())?));
+    let crypto = tls::server_config(identity, mesh_name.to_owned(), directory.clone())?;
+    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
     server.transport_config(profile.quinn(Side::Server)?).max_incoming(HANDSHAKES_MAX);
 
     let reset_key = hmac::Key::new(hmac::HMAC_SHA256, identity.derive("quic reset").as_slice());
@@ -130,7 +132,7 @@ async fn shake_hands(core: &Core, incoming: Incoming, source: IpAddr) -> Option<
         Ok(connection) => return Some(connection),
         Err(error) => error,
     };
-    match refusal(&error) {
+    match refusal(&error, Side::Server) {
         Some(Refused::ByUs(why)) => core.links.tally.refuse(why, source),
         Some(Refused::ByPeer(why)) => core.links.tally.refused_by_peer(why),
         None => {}

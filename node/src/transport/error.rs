@@ -1,7 +1,7 @@
 //! What can go wrong between nodes, and the codes that tell the other side.
 
 use super::counters::Refusal;
-use quinn::{ConnectionError, VarInt};
+use quinn::{ConnectionError, Side, VarInt};
 use std::io;
 use std::net::SocketAddr;
 
@@ -128,24 +128,26 @@ pub(super) enum Refused {
     ByPeer(Refusal),
 }
 
-/// Whether `error` is a refused handshake. A timeout or a lost peer is none.
-pub(super) fn refusal(error: &ConnectionError) -> Option<Refused> {
+/// Whether `error`, on our `side`, is a refused handshake. A timeout or a lost peer is none.
+pub(super) fn refusal(error: &ConnectionError, side: Side) -> Option<Refused> {
     if let ConnectionError::TransportError(error) = error {
-        return Some(Refused::ByUs(of_alert(u64::from(error.code))));
+        return Some(Refused::ByUs(of_alert(u64::from(error.code), side)));
     }
     if let ConnectionError::ConnectionClosed(close) = error {
-        return Some(Refused::ByPeer(of_alert(u64::from(close.error_code))));
+        return Some(Refused::ByPeer(of_alert(u64::from(close.error_code), !side)));
     }
     let ConnectionError::ApplicationClosed(close) = error else { return None };
     Close::ALL.into_iter().find(|known| known.code() == close.error_code)?.refusal().map(Refused::ByPeer)
 }
 
 /// TLS alerts as QUIC carries them (RFC 9001 §4.8; numbers from RFC 8446 §6).
-const fn of_alert(code: u64) -> Refusal {
+fn of_alert(code: u64, by: Side) -> Refusal {
     match code {
         0x12c => Refusal::EvictedKey, // 44 certificate_revoked
         0x130 => Refusal::UnknownKey, // 48 unknown_ca
-        0x131 => Refusal::WrongNode,  // 49 access_denied
+        // 49 access_denied: a client did not find whom it dialled, a server is of another mesh.
+        0x131 if by == Side::Client => Refusal::WrongNode,
+        0x131 => Refusal::WrongMesh,
         0x178 => Refusal::WrongPlane, // 120 no_application_protocol
         0x02 => Refusal::Crowded,     // CONNECTION_REFUSED
         _ => Refusal::Malformed,

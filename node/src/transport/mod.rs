@@ -19,6 +19,7 @@ mod endpoint;
 mod error;
 mod inbound;
 mod links;
+mod mesh_name;
 mod plane;
 mod profile;
 mod send;
@@ -43,7 +44,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use stead_proto::id::NodeId;
+use stead_proto::id::{ClusterId, NodeId};
 use tokio::task::JoinHandle;
 
 /// A node's connections to its mesh. Clones share them; when the last clone is gone they are closed.
@@ -92,16 +93,17 @@ impl Transport {
     /// Outside of a Tokio runtime.
     pub fn start(
         identity: &Identity,
-        me: NodeId,
+        (cluster, me): (ClusterId, NodeId),
         bind: SocketAddr,
         directory: Directory,
         profile: Profile,
         inboxes: Inboxes,
     ) -> Result<Self, TransportError> {
-        let endpoint = endpoint::open(identity, bind, &directory, &profile)?;
+        let name = mesh_name::mesh_name(cluster);
+        let endpoint = endpoint::open(identity, &name, bind, &directory, &profile)?;
         let dialling = supervise::Dialling::new(identity, &directory, &profile)?;
         let links = Links::new(me, directory.clone(), &profile);
-        let core = Arc::new(Core { me, profile, endpoint, links, inboxes });
+        let core = Arc::new(Core { me, name, profile, endpoint, links, inboxes });
         let handles = vec![
             tokio::spawn(endpoint::accept(core.clone())),
             tokio::spawn(supervise::enforce(core.clone(), directory, dialling)),

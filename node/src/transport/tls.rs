@@ -4,9 +4,10 @@
 //! that it holds the private half. Nothing is resumed and nothing is sent early (no tickets, no 0-RTT), so
 //! every connection is judged anew.
 //!
-//! Deliberately absent: X.509, authorities, names, expiry, TLS 1.2.
+//! Deliberately absent: X.509, authorities, names of nodes, expiry, TLS 1.2.
 
 use super::directory::{Directory, Standing, Who};
+use super::mesh_name::OnlyForMesh;
 use super::plane::Plane;
 use crate::identity::Identity;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -15,8 +16,8 @@ use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::ring::sign::any_eddsa_type;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{
@@ -31,9 +32,6 @@ const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0
 /// A PKCS#8 Ed25519 private key up to its 32 seed bytes (RFC 8410 §7).
 const PKCS8_PREFIX: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-/// QUIC wants a server name; peers are told apart by key, so it is the same for all and never sent.
-pub(super) const SERVER_NAME: &str = "stead";
-
 /// Whose key is good enough.
 #[derive(Clone, Debug)]
 pub(super) enum Accept {
@@ -79,19 +77,22 @@ pub(super) fn client_config(shown: &Shown, accept: Accept, plane: Plane) -> Resu
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(shown)));
     config.alpn_protocols = vec![plane.alpn().to_vec()];
     config.resumption = Resumption::disabled();
-    config.enable_sni = false;
     QuicClientConfig::try_from(config).map_err(|e| Error::General(e.to_string()))
 }
 
 /// What the accepting side presents and expects, on all planes.
-pub(super) fn server_config(identity: &Identity, directory: Directory) -> Result<QuicServerConfig, Error> {
+pub(super) fn server_config(
+    identity: &Identity,
+    mesh_name: String,
+    directory: Directory,
+) -> Result<QuicServerConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let shown = Shown::new(identity)?.0;
     let pinned = Arc::new(Pinned::new(Accept::Listed(directory), &provider));
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(pinned)
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(shown)));
+        .with_cert_resolver(Arc::new(OnlyForMesh::new(shown, mesh_name)));
     config.alpn_protocols = Plane::all_alpn();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
