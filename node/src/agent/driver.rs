@@ -8,9 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,13 +19,12 @@ use stead_proto::time::{Instant, Span};
 use tokio::sync::mpsc;
 
 use super::command;
+use super::orders::{self, Drive, DriverHandle, Orders};
 use crate::clock;
 use crate::vip::Vip;
 use crate::vip::announce::Announcer;
 use crate::vip::rtnl::Link;
 
-/// Orders that may wait: a few for each endpoint.
-const ORDERS_MAX: usize = 64;
 /// How often claimed addresses are looked after.
 const ROUND: Duration = Duration::from_millis(200);
 /// The address outlives its lease by this much; the gate is what ends it in time.
@@ -40,57 +37,6 @@ const TROUBLE_FORGOTTEN_AFTER: Span = Span::from_ms(10_000);
 /// After the last of these, once in this long.
 const ANNOUNCE_EVERY: Span = Span::from_ms(30_000);
 
-/// An order to the driver.
-#[derive(Debug)]
-pub(super) enum Drive {
-    /// Claim and announce.
-    Serve {
-        /// Which endpoint.
-        endpoint: Name,
-        /// How.
-        serving: Box<Serving>,
-    },
-    /// Give up what was claimed.
-    Cease {
-        /// Which endpoint.
-        endpoint: Name,
-        /// What was served.
-        serving: Box<Serving>,
-    },
-    /// Connectivity came back, so the neighbours may have forgotten: announce everything.
-    Announce,
-    /// Somebody changed addresses: look whether ours are still there.
-    Look,
-}
-
-type Leases = Arc<Mutex<BTreeMap<Name, Arc<AtomicU64>>>>;
-
-/// The driver's thread, as the owner sees it.
-#[derive(Clone, Debug)]
-pub(super) struct DriverHandle {
-    orders: SyncSender<Drive>,
-    leases: Leases,
-}
-
-impl DriverHandle {
-    /// Gives an order; never waits.
-    pub(super) fn tell(&self, order: Drive) {
-        if let Drive::Serve { endpoint, serving } = &order {
-            self.extend(endpoint, serving.until);
-        }
-        if self.orders.try_send(order).is_err() {
-            tracing::error!("the endpoint driver does not keep up: an order was dropped");
-        }
-    }
-
-    /// Moves the end of an endpoint's lease.
-    pub(super) fn extend(&self, endpoint: &Name, until: Instant) {
-        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        let lease = leases.entry(endpoint.clone()).or_default();
-        lease.store(until.as_ns(), Ordering::Relaxed);
-    }
-}
-
 /// The driver itself.
 struct Drivers {
     uplink: Option<u32>,
@@ -102,7 +48,7 @@ struct Drivers {
     looks: bool,
     /// What could not be served, and since when.
     troubles: BTreeMap<Name, Instant>,
-    leases: Leases,
+    orders: Orders,
     events: mpsc::Sender<Event>,
 }
 
@@ -120,8 +66,7 @@ pub(super) fn start(
     coarse_gate: bool,
     events: mpsc::Sender<Event>,
 ) -> std::io::Result<(DriverHandle, JoinHandle<()>)> {
-    let (orders, receiver) = sync_channel(ORDERS_MAX);
-    let leases = Leases::default();
+    let (handle, orders) = orders::channel();
     // Where the address' own lifetime is the gate, it must not outlive the lease.
     let margin = if coarse_gate { Span::ZERO } else { ADDRESS_MARGIN };
     let announcer = uplink.and_then(|link| {
@@ -136,29 +81,45 @@ pub(super) fn start(
         served: BTreeMap::new(),
         looks: false,
         troubles: BTreeMap::new(),
-        leases: leases.clone(),
+        orders,
         events,
     };
-    let thread =
-        std::thread::Builder::new().name("stead-driver".into()).spawn(move || drivers.run(&receiver))?;
-    Ok((DriverHandle { orders, leases }, thread))
+    let thread = std::thread::Builder::new().name("stead-driver".into()).spawn(move || drivers.run())?;
+    Ok((handle, thread))
 }
 
 impl Drivers {
-    fn run(mut self, orders: &Receiver<Drive>) {
+    fn run(mut self) {
         loop {
-            match orders.recv_timeout(self.pause()) {
-                Ok(Drive::Serve { endpoint, serving }) => self.serve(endpoint, *serving),
-                Ok(Drive::Cease { endpoint, serving }) => self.cease(&endpoint, &serving),
-                Ok(Drive::Announce) => self.announce_again(),
-                Ok(Drive::Look) => self.looks = true,
+            match self.orders.queue.recv_timeout(self.pause()) {
+                Ok(order) => self.carry_out(order),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            self.catch_up();
             self.look_after();
         }
         for (endpoint, served) in std::mem::take(&mut self.served) {
             self.cease(&endpoint, &served.serving);
+        }
+    }
+
+    /// What came while the queue was full: it is newer than all that the queue holds.
+    fn catch_up(&mut self) {
+        while let Ok(order) = self.orders.queue.try_recv() {
+            self.carry_out(order);
+        }
+        for order in self.orders.late() {
+            self.carry_out(order);
+        }
+    }
+
+    fn carry_out(&mut self, order: Drive) {
+        match order {
+            Drive::Serve { endpoint, serving } => self.serve(endpoint, *serving),
+            Drive::Cease { endpoint, serving } => self.cease(&endpoint, &serving),
+            Drive::Announce => self.announce_again(),
+            Drive::Look => self.looks = true,
         }
     }
 
@@ -201,7 +162,7 @@ impl Drivers {
     }
 
     fn claim(&mut self, endpoint: &Name, address: IpAddr, now: Instant) -> Result<(), String> {
-        let until = self.lease_end(endpoint).after(self.margin);
+        let until = self.orders.lease_end(endpoint).after(self.margin);
         let (Some(vip), Some(uplink)) = (&mut self.vip, self.uplink) else {
             return Err("there is no uplink to put the address on: set `uplink` in agent.toml".into());
         };
@@ -232,7 +193,7 @@ impl Drivers {
         let names: Vec<Name> = self.served.keys().cloned().collect();
         let looks = std::mem::take(&mut self.looks);
         for name in names {
-            let until = self.lease_end(&name);
+            let until = self.orders.lease_end(&name);
             let Some(served) = self.served.get_mut(&name) else { continue };
             if served.serving.spec.driver != Driver::Vip || until <= now {
                 continue;
@@ -278,11 +239,6 @@ impl Drivers {
         }
     }
 
-    fn lease_end(&self, endpoint: &Name) -> Instant {
-        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        Instant::from_ns(leases.get(endpoint).map_or(0, |lease| lease.load(Ordering::Relaxed)))
-    }
-
     /// What went wrong once need not be so for ever.
     fn forget_troubles(&mut self, now: Instant) {
         let old =
@@ -290,7 +246,9 @@ impl Drivers {
         let forgotten: Vec<Name> = self.troubles.iter().filter_map(old).collect();
         for endpoint in forgotten {
             match self.served.remove(&endpoint) {
-                Some(served) if self.lease_end(&endpoint) > now => self.serve(endpoint, served.serving),
+                Some(served) if self.orders.lease_end(&endpoint) > now => {
+                    self.serve(endpoint, served.serving)
+                }
                 Some(_) | None => self.tell_trouble(&endpoint, None),
             }
         }
@@ -306,9 +264,8 @@ impl Drivers {
             tracing::error!(%endpoint, trouble, "cannot serve the endpoint");
         }
         let event = Event::Trouble { endpoint: endpoint.clone(), text: trouble };
-        if self.events.try_send(event).is_err() {
-            tracing::warn!(%endpoint, "the mesh core does not keep up");
-        }
+        // Nobody waits for this thread, so it may wait; once the core has ended, nobody wants to know.
+        let _ = self.events.blocking_send(event);
     }
 }
 

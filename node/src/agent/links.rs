@@ -5,7 +5,7 @@ use stead_proto::mesh::Event;
 use stead_proto::report::Unwell;
 use tokio::sync::mpsc;
 
-use super::driver::{Drive, DriverHandle};
+use super::orders::{Drive, DriverHandle};
 use super::owner::tell_unwell;
 use crate::vip::watch::{Event as Change, Watch};
 

@@ -15,6 +15,8 @@ mod driver;
 mod error;
 mod inbox;
 mod links;
+mod orders;
+mod outbox;
 mod owner;
 mod pages;
 mod peer;

@@ -20,10 +20,10 @@ use stead_proto::report::Unwell;
 use stead_proto::site::{Driver, EndpointSpec};
 use stead_proto::state::State;
 use stead_proto::time::{Instant, Span};
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::driver::{Drive, DriverHandle};
+use super::orders::{Drive, DriverHandle};
+use super::outbox::{self, Outbox};
 use super::records_file::RecordsFile;
 use crate::clock;
 use crate::kernel::gate::Gate;
@@ -57,7 +57,7 @@ pub(super) struct Owner {
     pub(super) driver: DriverHandle,
     pub(super) transport: Transport,
     /// For what takes time.
-    pub(super) worker: mpsc::Sender<Effect>,
+    pub(super) worker: Outbox,
     pub(super) peers: Vec<NodeId>,
     /// The newest lease records, if they could not be written yet.
     pub(super) unwritten: Option<Records>,
@@ -76,6 +76,10 @@ impl Owner {
                     Event::Datagram { from: datagram.from, bytes: datagram.bytes.into() }
                 }
                 () = sleep_until(self.mesh.deadline()) => Event::Timer,
+                () = tokio::time::sleep(outbox::RETRY_AFTER), if self.worker.waits() => {
+                    self.worker.retry();
+                    continue;
+                }
                 Some(event) = inlets.events.recv() => event,
                 Some(query) = inlets.queries.recv() => {
                     let status = self.mesh.status(now(), VERSION);
@@ -145,16 +149,7 @@ impl Owner {
                 | Effect::Admit { .. }
                 | Effect::KeepMemories(_)
                 | Effect::Join
-                | Effect::Lost { .. }) => {
-                    if let Err(TrySendError::Full(effect) | TrySendError::Closed(effect)) =
-                        self.worker.try_send(effect)
-                    {
-                        tracing::warn!("the worker does not keep up");
-                        if let Effect::Propose { ticket, .. } = effect {
-                            dropped.push(ticket);
-                        }
-                    }
-                }
+                | Effect::Lost { .. }) => dropped.extend(self.worker.give(effect)),
             }
         }
         self.serve_withheld();

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::admin::Admin;
 use super::error::AgentError;
 use super::inbox::Inbox;
+use super::outbox::Outbox;
 use super::owner::{Inlets, Owner, StatusQuery, tell_unwell, vips};
 use super::pages::Pages;
 use super::peer::QuicCourier;
@@ -150,7 +151,7 @@ pub(super) async fn run(
         gate: kernel.gate,
         driver: drives,
         transport: transport.clone(),
-        worker: effect_sender,
+        worker: Outbox::new(effect_sender),
         peers: Vec::new(),
         unwritten: None,
         withheld: BTreeSet::new(),
