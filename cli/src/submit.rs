@@ -159,7 +159,9 @@ fn judge(answer: Result<Answer, ask::LinkError>) -> Attempt {
         }
         Ok(Answer::Unavailable { why, unknown: false }) => Attempt::NotTaken(why),
         Ok(Answer::Unavailable { why, unknown: true }) => Attempt::MaybeTaken(why),
-        Ok(Answer::Status(_)) => Attempt::MaybeTaken("it answered something else".into()),
+        Ok(Answer::Status(_) | Answer::Genesis(_)) => {
+            Attempt::MaybeTaken("it answered something else".into())
+        }
         Err(error) if error.may_have_arrived() => Attempt::MaybeTaken(error.to_string()),
         Err(error) => Attempt::NotTaken(error.to_string()),
     }
@@ -233,6 +235,7 @@ mod tests {
             match request {
                 Request::Status => status(NodeId(1)),
                 Request::StatusOf(node) => status(node),
+                Request::Genesis => panic!("nobody joins"),
                 Request::Submit(signed) => {
                     let order: Order = signed.verify(ClusterId([0xab; 32])).unwrap();
                     orders_seen.lock().unwrap().push(order.serial);

@@ -46,6 +46,8 @@ pub(super) struct Admin {
     pub(super) transport: Transport,
     pub(super) state: watch::Receiver<Arc<State>>,
     pub(super) queries: mpsc::Sender<StatusQuery>,
+    /// The encoded genesis.
+    pub(super) genesis: Arc<[u8]>,
 }
 
 impl Admin {
@@ -59,6 +61,7 @@ impl Admin {
                 passed.await.unwrap_or_else(|error| unavailable(format!("{node} does not answer: {error}")))
             }
             Request::StatusOf(node) => unavailable(format!("{node} is another node")),
+            Request::Genesis => Answer::Genesis(self.genesis.to_vec()),
             Request::Submit(signed) => self.submit(asker, signed).await,
         }
     }

@@ -104,6 +104,6 @@ fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<S
             let serves = leases.iter().any(|l| l.endpoint == *endpoint && l.holding.is_some());
             serves.then(|| format!("{} serves it", state.name_of(holder)))
         }
-        Matter::Voters | Matter::OrderRefused(_) => Some("recorded".into()),
+        Matter::Voters | Matter::Roster | Matter::OrderRefused(_) => Some("recorded".into()),
     }
 }
