@@ -168,10 +168,12 @@ async fn give_away(session: &Session, node: &Name, id: NodeId) -> Result<(), Fai
     )))
 }
 
-/// Waits until a node does not vote any more.
+/// Waits until a node does not vote any more, and another one leads: who leads and is cut off would take the
+/// orders under way with it.
 async fn without_vote(session: &Session, node: &Name, id: NodeId) -> bool {
     let free = |agreement: &Agreement<'_>| {
-        agreement.state().is_some_and(|state| agreement.quorum && !state.config.voters.contains(&id))
+        let led = agreement.leader.is_some_and(|leader| leader != id);
+        led && agreement.state().is_some_and(|state| agreement.quorum && !state.config.voters.contains(&id))
     };
     let what = format!("waiting until the others can do without the vote of {node}");
     until_within(session, session.settle_within(), &what, free).await

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::owner::StatusQuery;
 use super::peer;
 use crate::consensus::{Consensus, ProposeError};
-use crate::transport::Transport;
+use crate::transport::{CallError, Transport};
 
 /// How long an order may take until it is committed.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
@@ -97,8 +97,8 @@ impl Admin {
                 let request = Request::Submit(signed);
                 let passed = peer::pass_on(&self.transport, NodeId(leader), &request, PASS_ON_DEADLINE);
                 passed.await.unwrap_or_else(|error| Answer::Unavailable {
+                    unknown: !matches!(error, CallError::Send(_)),
                     why: format!("the leader does not answer: {error}"),
-                    unknown: true,
                 })
             }
             Err(error @ (ProposeError::Timeout | ProposeError::Stopped)) => {

@@ -1,7 +1,7 @@
 //! From the members that there are to the members that there shall be, one step per call.
 //!
 //! **Invariant.** Only a leader changes members, one change at a time; nobody gets a vote who has not
-//! caught up; nobody is dropped who still votes.
+//! caught up; nobody is dropped who still votes. A leader that loses its vote steps down.
 //!
 //! Deliberately absent: whether a change is allowed. The agent knows the charter.
 
@@ -78,10 +78,13 @@ impl Consensus {
             Step::Await(behind) => Ok(Progress::CatchingUp { behind }),
             Step::Propose(change) => {
                 let raft = self.raft.clone();
+                // openraft lets a leader without a vote lead on for as long as it is a learner. One that drops
+                // itself steps down once that is committed, and its successor takes it in again.
+                let retain = voters.contains(&self.me);
                 tokio::spawn(async move {
                     let _permit = permit;
                     let proposed =
-                        tokio::time::timeout(CHANGE_DEADLINE, raft.change_membership(change, true)).await;
+                        tokio::time::timeout(CHANGE_DEADLINE, raft.change_membership(change, retain)).await;
                     match proposed {
                         Ok(Ok(_)) => {}
                         Ok(Err(error)) => tracing::info!(%error, "a change of members did not happen"),
