@@ -83,10 +83,11 @@ fn address(scene: &Scene, i: usize) -> String {
 }
 
 /// Admits a node for host `i` and brings its files there; its id. Admitting it again changes nothing.
-fn admit(scene: &mut Scene, i: usize, name: &str, out: &str) -> NodeId {
+fn admit(scene: &mut Scene, i: usize, name: &str, role: &str, out: &str) -> NodeId {
     let directory: PathBuf = scene.stage.directory.join(out);
     let node = format!("{name}={}", address(scene, i));
-    let arguments = ["admit", &node, "--uplink", "eth0", "--out", directory.to_str().unwrap()];
+    let arguments =
+        ["admit", &node, "--role", role, "--uplink", "eth0", "--out", directory.to_str().unwrap()];
     let first = done(scene, &arguments);
     let again = done(scene, &arguments);
     assert_eq!((&first["kind"], &again["index"]), (&"admitted".into(), &Value::Null), "{first} {again}");
@@ -103,6 +104,23 @@ fn admit(scene: &mut Scene, i: usize, name: &str, out: &str) -> NodeId {
     let id = NodeId(first["id"].as_u64().unwrap());
     scene.stage.enlist(i, name.parse().unwrap(), id, directory).unwrap();
     id
+}
+
+/// What was given to the node is needed, and is looked at before anything is believed.
+fn starts_on_nothing_but_its_own_roster(scene: &Scene) {
+    let home = scene.home(B).unwrap();
+    let spoilt = |file: &str, bytes: &[u8], says: &str| {
+        let path = home.join(file);
+        let sound = fs::read(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        assert_says(&scene.refused_first_start(B).unwrap(), &[says]);
+        fs::write(&path, sound).unwrap();
+    };
+    spoilt("roster.bin", b"noise", "not the roster of this mesh");
+    let config = fs::read_to_string(home.join("agent.toml")).unwrap();
+    let without = config.replace("roster = \"roster.bin\"\n", "");
+    assert_ne!(config, without);
+    spoilt("agent.toml", without.as_bytes(), "needs `roster = \"roster.bin\"`");
 }
 
 fn until_votes(scene: &mut Scene, asked: usize, node: NodeId) {
@@ -156,8 +174,9 @@ async fn a_server_that_lost_its_disk_is_named_the_way_back_and_comes_back_under_
         };
         assert_eq!(names(&scene), ["a", "c"]);
 
-        let id = admit(&mut scene, B, "b", "b-new");
+        let id = admit(&mut scene, B, "b", "voter", "b-new");
         assert_eq!(id, NodeId(4));
+        starts_on_nothing_but_its_own_roster(&scene);
         scene.stage.start_agent(B).unwrap();
         until_votes(&mut scene, 0, id);
         scene.until_part(&[0, B, 2]).unwrap();
@@ -194,13 +213,15 @@ async fn a_server_that_lost_its_disk_is_named_the_way_back_and_comes_back_under_
 fn a_mesh_grows_to_four_and_gives_up_its_leader_while_sites_are_applied() {
     const D: usize = 3;
     let mut scene = raised(3, 1);
-    let id = admit(&mut scene, D, "d", "d");
+    let id = admit(&mut scene, D, "d", "learner", "d");
     apply(&scene, "retry_after = \"120s\"", "retry_after = \"123s\"");
     scene.stage.start_site(D).unwrap();
     scene.stage.start_agent(D).unwrap();
     apply(&scene, "retry_after = \"123s\"", "retry_after = \"124s\"");
-    until_votes(&mut scene, 0, id);
     scene.until_part(&[0, 1, 2, D]).unwrap();
+    assert!(!scene.stage.status(0).unwrap().state.config.voters.contains(&id), "a learner has no vote");
+    done(&scene, &["role", "d", "voter"]);
+    until_votes(&mut scene, 0, id);
     apply(&scene, "retry_after = \"124s\"", "retry_after = \"125s\"");
 
     let leader = scene.stage.until("somebody leads", PATIENCE, |stage| stage.leader()).unwrap();
@@ -209,14 +230,6 @@ fn a_mesh_grows_to_four_and_gives_up_its_leader_while_sites_are_applied() {
     let removing = ask(&scene, &["remove", &name, "--yes"]);
     apply(&scene, "retry_after = \"125s\"", "retry_after = \"126s\"");
     let removed = removing.told();
-    for i in 0..=D {
-        if let Ok(s) = scene.stage.status(i) {
-            println!(
-                "FIGURE {i}: log {:?} fresh {} config {:?} waiting {:?}",
-                s.own.log, s.leader_fresh, s.state.config, s.waiting
-            );
-        }
-    }
     assert_eq!(removed.code, Some(0), "{removed:?}\n{}", scene.stage.logs());
     apply(&scene, "retry_after = \"126s\"", "retry_after = \"127s\"");
 

@@ -117,11 +117,12 @@ impl fmt::Display for WayBack {
 impl AgentError {
     /// Why consensus could not be opened, with the way back where there is no other.
     pub(super) fn opening(config: &Config, error: ConsensusError) -> Self {
-        match error {
-            ConsensusError::Store(source) if source.is_end_of_identity() => {
-                Self::Store { source, way_back: WayBack::of(config) }
+        if let ConsensusError::Store(source) = error {
+            if source.is_end_of_identity() {
+                return Self::Store { source, way_back: WayBack::of(config) };
             }
-            error => error.into(),
+            return ConsensusError::Store(source).into();
         }
+        error.into()
     }
 }

@@ -57,9 +57,7 @@ impl Consensus {
         if !is_snapshot && frame.len() > RAFT_FRAME_BYTES_MAX {
             return Err(CodecError::TooLong { bytes: frame.len(), bytes_max: RAFT_FRAME_BYTES_MAX }.into());
         }
-        let floor = self.term_floor.load(Ordering::Relaxed);
-        let own = self.source.ballot();
-        let ours = Ballot { term: own.term.max(floor), ..own };
+        let ours = gate::counted_from(self.source.ballot(), self.term_floor.load(Ordering::Relaxed));
         gate::request(from, ours, self.proven.get(), &frame_decoded)
             .inspect_err(|error| tracing::warn!(peer = from, %error, "refused a message"))?;
         let deadline = if is_snapshot { super::SNAPSHOT_DEADLINE } else { self.timing.election_timeout };
