@@ -60,6 +60,10 @@ fn read(root: &Table<'_>, base: &Path, create: bool) -> Option<Config> {
     };
     let (data_dir, run_dir) = (path("data", DATA_DIR), path("run", RUN_DIR));
     let (key_file, genesis_file) = (path("key", "node.key"), path("genesis", "genesis.bin"));
+    let roster_file = match root.get("roster") {
+        Some(value) => value.text().map(|text| Some(base.join(text))),
+        None => Some(None),
+    };
     let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
     let listen = match root.get("listen") {
         Some(value) => value.parse("address with a port", "\"[::]:7832\""),
@@ -89,6 +93,7 @@ fn read(root: &Table<'_>, base: &Path, create: bool) -> Option<Config> {
         run_dir: run_dir?,
         key_file: key_file?,
         genesis_file: genesis_file?,
+        roster_file: roster_file?,
         listen: listen?,
         uplink: uplink?,
         peers,

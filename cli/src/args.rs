@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
 use std::time::Duration;
-use stead_proto::id::Name;
+use stead_proto::id::{Name, PublicKey};
 use stead_proto::roster::{OperatorRole, Role};
 
 /// stead keeps a one-person web site standing in its operator's stead.
@@ -171,6 +171,46 @@ Examples:
         /// Which node
         node: Name,
     },
+    /// Take a server into the mesh: its key and files, and the order that admits it (admins)
+    #[command(after_long_help = "\
+It can be run again at any time: what is done already stays, what is missing is done. A node that lost its disk
+comes back as a new one under its old name: first `stead remove b`, then this.
+
+Examples:
+  stead admit d=10.0.0.4 --out ./d            # then copy ./d to the server, and start its agent
+  stead admit w=10.0.0.5 --role witness --out ./w
+  stead admit b=10.0.0.2 --out ./b-new        # after `stead remove b`")]
+    Admit(AdmitArgs),
+    /// Take a node out of the mesh for good: nobody lets it in any more (admins)
+    #[command(after_long_help = "\
+It gives away what the node holds, takes its vote, waits until it does not vote, and removes it. Run it again
+if it was interrupted. The node's name is free afterwards; its key is refused for ever.
+
+Examples:
+  stead remove b
+  stead remove b --yes --json")]
+    Remove {
+        /// Which node
+        node: Name,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Give a node a vote, or take it; or make it a witness (admins)
+    #[command(after_long_help = "\
+Examples:
+  stead role d voter       # it votes once it is up and caught up for as long as the charter says
+  stead role d learner     # it follows, and may hold endpoints")]
+    Role {
+        /// Which node
+        node: Name,
+        /// What it shall be
+        #[arg(value_enum)]
+        role: NodeRole,
+        /// Do not wait until it has lost its vote
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Replace the site by what a file says (admins)
     #[command(after_long_help = "\
 Examples:
@@ -275,6 +315,47 @@ impl InitArgs {
         of(&self.nodes, Role::Voter)
             .chain(of(&self.witnesses, Role::Witness))
             .chain(of(&self.learners, Role::Learner))
+    }
+}
+
+/// `admit`.
+#[derive(Debug, Args)]
+pub struct AdmitArgs {
+    /// What people call it, and where the others find it
+    #[arg(value_name = "NAME=ADDRESS", value_parser = new_node)]
+    pub node: (Name, String),
+    /// What it is there for
+    #[arg(long, value_enum, default_value = "voter")]
+    pub role: NodeRole,
+    /// Where to write its key and its files
+    #[arg(long, value_name = "DIR", required_unless_present = "key")]
+    pub out: Option<PathBuf>,
+    /// Its public key, if it has a key already; then none is made
+    #[arg(long, value_name = "PUBLICKEY")]
+    pub key: Option<PublicKey>,
+    /// The interface that carries the endpoints [default: the one of the server's default route]
+    #[arg(long, value_name = "INTERFACE")]
+    pub uplink: Option<String>,
+}
+
+/// What a node is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NodeRole {
+    /// Votes, and may hold endpoints.
+    Voter,
+    /// Votes, and never holds an endpoint.
+    Witness,
+    /// Follows, and may hold endpoints.
+    Learner,
+}
+
+impl From<NodeRole> for Role {
+    fn from(role: NodeRole) -> Self {
+        match role {
+            NodeRole::Voter => Self::Voter,
+            NodeRole::Witness => Self::Witness,
+            NodeRole::Learner => Self::Learner,
+        }
     }
 }
 

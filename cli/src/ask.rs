@@ -4,14 +4,16 @@
 //! stays silent is asked once more through a node that answers, so that an operator who reaches one node
 //! sees the whole mesh.
 //!
-//! **Invariant.** Every node of the mesh has an entry in the result: its answer, or why there is none.
+//! **Invariant.** Every node of the mesh has an entry in the result: its answer, or why there is none. Who was
+//! removed has none, once a majority says so.
 
 mod link;
 
 pub(crate) use link::{Link, LinkError};
 
+use crate::agreement::Agreement;
 use crate::context::{Contact, Context};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +66,16 @@ pub async fn everybody(way: &Way, deadline: Duration) -> Answers {
     if let Some((relay, name)) = relay.map(|(id, heard)| (*id, heard.name.clone())) {
         through(way, relay, &name, &silent, end, &mut answers).await;
     }
+    forget_removed(&mut answers);
     answers
+}
+
+/// A context file may name nodes that have been removed since; a majority says who belongs to the mesh.
+fn forget_removed(answers: &mut Answers) {
+    let agreement = Agreement::of(answers);
+    let Some(state) = agreement.state().filter(|_| agreement.quorum) else { return };
+    let members: BTreeSet<NodeId> = state.members.keys().copied().collect();
+    answers.retain(|node, _| members.contains(node));
 }
 
 async fn over_network(
@@ -120,7 +131,7 @@ async fn one(
         }
         Ok(Ok(Answer::Unavailable { why, .. })) => Err(why),
         Ok(Ok(Answer::Refused(refusal))) => Err(refusal.to_string()),
-        Ok(Ok(Answer::Committed { .. })) => Err("answered something else".into()),
+        Ok(Ok(Answer::Committed { .. } | Answer::Genesis(_))) => Err("answered something else".into()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} ms", deadline.as_millis())),
     }
@@ -215,7 +226,6 @@ pub(crate) fn contact_of(member: &Member) -> Contact {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agreement::Agreement;
     use crate::sample;
 
     #[tokio::test]
@@ -227,13 +237,27 @@ mod tests {
             Request::StatusOf(_) => {
                 Answer::Unavailable { why: "#3 does not answer: not connected".into(), unknown: false }
             }
-            Request::Submit(_) => panic!("nobody ordered anything"),
+            Request::Submit(_) | Request::Genesis => panic!("nobody ordered anything"),
         });
         let heard = everybody(&agent.way(), Duration::from_secs(5)).await;
         let via = |id| heard[&NodeId(id)].via.as_ref().map(Name::as_str);
         assert_eq!((via(1), via(2), via(3)), (None, Some("a"), None));
         assert_eq!(heard[&NodeId(3)].answer, Err("#3 does not answer: not connected".into()));
         assert!(Agreement::of(&heard).quorum);
+    }
+
+    #[test]
+    fn a_removed_node_is_forgotten_only_if_a_majority_says_so() {
+        let mut answers = sample::silent(&[3]);
+        for node in [1, 2] {
+            sample::status(&mut answers, node).state.members.remove(&NodeId(3));
+        }
+        forget_removed(&mut answers);
+        assert!(!answers.contains_key(&NodeId(3)));
+        let mut answers = sample::silent(&[2, 3]);
+        sample::status(&mut answers, 1).state.members.remove(&NodeId(3));
+        forget_removed(&mut answers);
+        assert_eq!(answers.len(), 3, "one node alone hides nobody");
     }
 
     #[tokio::test]

@@ -1,9 +1,11 @@
 //! One function per command: ask or order, then print.
 
+mod admit;
 mod agent;
 mod demo;
 mod init;
 mod look;
+mod members;
 mod orders;
 mod pages;
 mod session;
@@ -48,6 +50,13 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
             on_runtime(session()?, async |s| orders::drain(s, node, !no_wait).await)
         }
         Command::Undrain { node } => on_runtime(session()?, async |s| orders::undrain(s, node).await),
+        Command::Admit(args) => on_runtime(session()?, async |s| admit::run(s, args).await),
+        Command::Remove { node, yes } => {
+            on_runtime(session()?, async |s| members::remove(s, node, *yes).await)
+        }
+        Command::Role { node, role, no_wait } => {
+            on_runtime(session()?, async |s| members::set_role(s, node, (*role).into(), !no_wait).await)
+        }
         Command::Apply(args) => {
             let file = crate::site_file::SiteFile::load(&args.file).map_err(Failure::Problems)?;
             on_runtime(session()?, async |s| site::apply(s, args, &file).await)

@@ -10,9 +10,12 @@ use crate::document::{Document, Problem, Table, Value};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 use stead_proto::id::{ClusterId, Name, NodeId, PublicKey};
 use stead_proto::limits::{ADDRESSES_MAX, NODES_MAX};
+use stead_proto::roster::Member;
+use stead_proto::state::State;
 
 /// The agent's local socket.
 pub const SOCKET: &str = "/run/stead/agent.sock";
@@ -130,6 +133,33 @@ impl Context {
         }
     }
 
+    /// The same mesh with the nodes that `state` knows. What was written about a node that is still there stays;
+    /// `newcomer` is one of them, and where its operator said it would be.
+    #[must_use]
+    pub fn following(&self, state: &State, newcomer: Option<(NodeId, &str)>) -> Self {
+        let contact = |member: &Member| {
+            let known = self.nodes.iter().find(|contact| contact.id == member.id).cloned();
+            known.unwrap_or_else(|| {
+                let mut contact = crate::ask::contact_of(member);
+                if let Some((_, address)) = newcomer.filter(|(id, _)| *id == member.id) {
+                    contact.addresses = vec![address.into()];
+                }
+                contact
+            })
+        };
+        Self { nodes: state.members.values().map(contact).collect(), ..self.clone() }
+    }
+
+    /// Replaces the file at `path` by this, in one step.
+    ///
+    /// # Errors
+    /// What the system says; the file is as it was then.
+    pub fn replace(&self, path: &Path) -> io::Result<()> {
+        let beside = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let key = self.operator_key.strip_prefix(beside).unwrap_or(&self.operator_key);
+        crate::file::replace(path, self.write(&key.to_string_lossy()).as_bytes())
+    }
+
     /// The text of a file that says this.
     #[must_use]
     pub fn write(&self, operator_key: &str) -> String {
@@ -217,6 +247,26 @@ mod tests {
     fn what_is_written_reads_back() {
         let text = context().write("operator.key");
         assert_eq!(Context::parse("mesh.toml", Path::new("/x"), &text), Ok(context()));
+    }
+
+    #[test]
+    fn a_context_follows_the_roster_and_keeps_what_its_operator_wrote() {
+        let answers = crate::sample::healthy();
+        let mut state = crate::agreement::Agreement::of(&answers).state().unwrap().clone();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mesh.toml");
+        let mut known = context();
+        known.operator_key = directory.path().join("operator.key");
+        state.members.remove(&NodeId(1));
+        let now = known.following(&state, Some((NodeId(3), "w.example.org:7832")));
+        now.replace(&path).unwrap();
+        let read = Context::load(&path).unwrap();
+        let said: Vec<(&str, &str)> =
+            read.nodes.iter().map(|node| (node.name.as_str(), node.addresses[0].as_str())).collect();
+        assert_eq!(said, [("b", "10.0.0.2:7832"), ("w", "w.example.org:7832")]);
+        assert_eq!(read.nodes[0].addresses.len(), 2, "the name of the host that he wrote");
+        assert_eq!((read.operator_key, read.cluster), (known.operator_key, known.cluster));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing half-written stays");
     }
 
     #[test]

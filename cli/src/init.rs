@@ -4,6 +4,7 @@
 //! the end, so that a half-made mesh never lies around; what is there already is never overwritten.
 
 mod files;
+pub(crate) mod join;
 
 use crate::agent_file::PORT;
 use crate::context::{Contact, Context};

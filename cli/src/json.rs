@@ -37,7 +37,7 @@ macro_rules! documents {
 documents! {
     Mesh = "status", Nodes = "nodes", Endpoints = "endpoints", Services = "services", Incidents = "incidents",
     Incident = "incident", Why = "why", Done = "done", Checked = "check", SiteVersion = "site",
-    SiteHistory = "site-history", Made = "init", Change = "change", Failed = "error",
+    SiteHistory = "site-history", Made = "init", Admitted = "admitted", Change = "change", Failed = "error",
 }
 
 /// `status`: the mesh as a whole.
@@ -307,7 +307,7 @@ pub struct Promise {
     pub known: bool,
 }
 
-/// `move`, `drain`, `undrain`, `apply`, `site rollback`: what was committed.
+/// `move`, `drain`, `undrain`, `role`, `remove`, `apply`, `site rollback`: what was committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Done {
     /// The word of the order.
@@ -379,6 +379,29 @@ pub struct MadeNode {
     pub address: String,
     /// Its directory.
     pub directory: String,
+}
+
+/// `admit`: a node that belongs to the mesh now, and what its server needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Admitted {
+    /// What people call it.
+    pub name: String,
+    /// Its number.
+    pub id: u64,
+    /// What it is there for.
+    pub role: String,
+    /// Where the others find it: `host:port`.
+    pub address: String,
+    /// Its public key, 64 hexadecimal digits.
+    pub key: String,
+    /// Where its files are; `null` if none were wanted.
+    pub directory: Option<String>,
+    /// Whether its secret key is among them.
+    pub has_secret: bool,
+    /// The log entry; `null` if it had been admitted before.
+    pub index: Option<u64>,
+    /// For how long it has to be up and caught up before it votes; `null` if it is not to vote.
+    pub promote_after_ms: Option<u64>,
 }
 
 /// `watch`: one thing that changed, one document a line.

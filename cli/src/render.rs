@@ -10,7 +10,7 @@ mod table;
 mod why;
 
 pub(crate) use mesh::{endpoints, health_word, incident, incidents, nodes, services, status};
-pub(crate) use order::{checked, done, made};
+pub(crate) use order::{admitted, checked, done, made};
 pub(crate) use paint::Paint;
 pub(crate) use site::{site_history, site_show};
 pub(crate) use why::why;
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
     use crate::agreement::Agreement;
     use crate::ask::Answers;
-    use crate::json::{Document, Done, Incidents, Made, MadeNode, Nodes, Services};
+    use crate::json::{Admitted, Document, Done, Incidents, Made, MadeNode, Nodes, Services};
     use crate::{sample, view};
 
     fn shown(answers: &Answers) -> String {
@@ -158,6 +158,33 @@ mod tests {
             context: "mesh/operator/mesh.toml".into(),
         };
         insta::assert_snapshot!(made(&made_mesh));
+    }
+
+    #[test]
+    fn admit_says_what_comes_next() {
+        let first = Admitted {
+            name: "d".into(),
+            id: 4,
+            role: "voter".into(),
+            address: "10.0.0.4:7832".into(),
+            key: "ab".repeat(32),
+            directory: Some("new/d".into()),
+            has_secret: true,
+            index: Some(131),
+            promote_after_ms: Some(30_000),
+        };
+        let again = Admitted { index: None, has_secret: false, ..first.clone() };
+        let order_alone = Admitted {
+            role: "learner".into(),
+            directory: None,
+            has_secret: false,
+            promote_after_ms: None,
+            ..first.clone()
+        };
+        let json = format!("{:#}\n", first.to_json());
+        insta::assert_snapshot!(
+            [admitted(&first), admitted(&again), admitted(&order_alone), json].join("\n")
+        );
     }
 
     fn sample_done() -> Done {

@@ -1,7 +1,8 @@
 //! Hands a signed order to the mesh, and finds out what became of it.
 //!
 //! **Invariant.** An order is sent again only while it is certain that it was not taken. Once it may have been,
-//! it is looked for in the replicated state instead, by the serial number that only this order has.
+//! it is looked for in the replicated state instead, by the serial number that only this order has. One that was
+//! overtaken by a later order of the same key can never be carried out any more, and is signed anew.
 
 use crate::agreement::Agreement;
 use crate::ask::{self, Answers, Link, Way, everybody, roster};
@@ -78,14 +79,23 @@ impl Orderer<'_> {
         now_unix_ms: u64,
         deadline: Duration,
     ) -> Result<Committed, SubmitError> {
-        let order = Order { serial: self.serial(answers, now_unix_ms), act };
-        let signed = self.operator.key().sign(self.cluster, &order)?;
+        let mut order = Order { serial: self.serial(answers, now_unix_ms), act };
+        let mut signed = self.operator.key().sign(self.cluster, &order)?;
         let end = Instant::now() + deadline;
         let mut last = "no node answered".to_string();
         while Instant::now() < end {
             for node in takers(answers) {
                 match self.attempt(node, &signed, answers, end).await {
                     Attempt::Done(committed) => return Ok(committed),
+                    Attempt::Refused(Refusal::Replayed) => {
+                        // Another command of the same operator overtook it; under this number it never counts.
+                        last = Refusal::Replayed.to_string();
+                        let now = everybody(self.way, LOOK_AT_LEAST / 2).await;
+                        let above = self.serial(&now, now_unix_ms).max(order.serial.saturating_add(1));
+                        order.serial = above;
+                        signed = self.operator.key().sign(self.cluster, &order)?;
+                        break;
+                    }
                     Attempt::Refused(refusal) => return Err(SubmitError::Refused(refusal)),
                     Attempt::NotTaken(why) => last = why,
                     Attempt::MaybeTaken(why) => return self.look(order.serial, why, end).await,
@@ -159,7 +169,9 @@ fn judge(answer: Result<Answer, ask::LinkError>) -> Attempt {
         }
         Ok(Answer::Unavailable { why, unknown: false }) => Attempt::NotTaken(why),
         Ok(Answer::Unavailable { why, unknown: true }) => Attempt::MaybeTaken(why),
-        Ok(Answer::Status(_)) => Attempt::MaybeTaken("it answered something else".into()),
+        Ok(Answer::Status(_) | Answer::Genesis(_)) => {
+            Attempt::MaybeTaken("it answered something else".into())
+        }
         Err(error) if error.may_have_arrived() => Attempt::MaybeTaken(error.to_string()),
         Err(error) => Attempt::NotTaken(error.to_string()),
     }
@@ -233,6 +245,7 @@ mod tests {
             match request {
                 Request::Status => status(NodeId(1)),
                 Request::StatusOf(node) => status(node),
+                Request::Genesis => panic!("nobody joins"),
                 Request::Submit(signed) => {
                     let order: Order = signed.verify(ClusterId([0xab; 32])).unwrap();
                     orders_seen.lock().unwrap().push(order.serial);
@@ -259,6 +272,15 @@ mod tests {
         let (done, sent) = submitted(vec![unavailable(false), unavailable(false), committed], false).await;
         assert_eq!(done.unwrap(), Committed { index: Some(7), outcome: Some(Outcome::Done) });
         assert_eq!(sent, 3);
+    }
+
+    #[tokio::test]
+    async fn an_order_that_another_command_overtook_is_signed_anew() {
+        let overtaken = Answer::Refused(Refusal::Replayed);
+        let committed = Answer::Committed { index: 7, outcome: Outcome::Done };
+        let (done, sent) = submitted(vec![overtaken, committed], false).await;
+        assert_eq!(done.unwrap(), Committed { index: Some(7), outcome: Some(Outcome::Done) });
+        assert_eq!(sent, 2);
     }
 
     #[tokio::test]

@@ -120,6 +120,28 @@ fn without_a_mesh_to_speak_to_one_is_told_where_it_was_looked_for() {
 }
 
 #[test]
+fn admission_says_what_it_needs_and_makes_nothing_without_a_mesh() {
+    let here = tempfile::tempdir().unwrap();
+    // Nobody listens on the discard port.
+    let init = stead(here.path(), &["init", "--node", "a=127.0.0.1:9", "--uplink", "lo", "out"]);
+    assert!(init.status.success(), "{}", err(&init));
+    let ask = |arguments: &[&str]| {
+        let mesh = ["--context", "out/operator/mesh.toml", "--timeout", "300ms"];
+        stead(here.path(), &[arguments, &mesh[..]].concat())
+    };
+    let neither = ask(&["admit", "d=127.0.0.4"]);
+    assert_eq!(neither.status.code(), Some(2));
+    assert!(err(&neither).contains("--out"), "{}", err(&neither));
+    for command in
+        [&["admit", "d=127.0.0.4", "--out", "d"][..], &["remove", "a", "--yes"], &["role", "a", "learner"]]
+    {
+        let told = ask(command);
+        assert_eq!(told.status.code(), Some(3), "{command:?}: {}", err(&told));
+    }
+    assert!(!here.path().join("d").exists(), "no key before the mesh was asked");
+}
+
+#[test]
 fn completions_and_manual_pages_come_from_the_arguments() {
     let here = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {

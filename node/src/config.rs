@@ -17,6 +17,8 @@ pub struct Config {
     pub key_file: PathBuf,
     /// How the mesh began.
     pub genesis_file: PathBuf,
+    /// Who belonged to the mesh when this node was admitted; nothing for those of the genesis.
+    pub roster_file: Option<PathBuf>,
     /// The one UDP port.
     pub listen: SocketAddr,
     /// The interface that carries the endpoints of the `vip` driver.

@@ -286,6 +286,24 @@ async fn members_come_and_go_one_step_at_a_time() {
     assert!(leader.set_membership(&BTreeSet::new(), &BTreeSet::new()).is_err());
 }
 
+/// openraft by itself lets it lead on for as long as it is a learner.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_loses_its_vote_steps_down_and_its_successor_takes_it_in_again() {
+    let cluster = Cluster::of(3, SMALL).await;
+    cluster.elect(1).await;
+    cluster.write(1, "with its vote").await;
+    let (voters, learners) = (BTreeSet::from([2, 3]), BTreeSet::from([1]));
+    let leader = cluster.node(1);
+    until("it leads no more", || leader.set_membership(&voters, &learners).is_err()).await;
+    cluster.elect(2).await;
+    let next = cluster.node(2);
+    until("it follows", || next.set_membership(&voters, &learners) == Ok(Progress::Done)).await;
+    assert_eq!((next.status().voters, next.status().learners), (voters, learners));
+    cluster.write(2, "without its vote").await;
+    cluster.agree().await;
+    assert_eq!(leader.status().role, Role::Learner);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_not_caught_up_gets_no_vote() {
     let cluster = Cluster::of(1, SMALL).await;

@@ -98,7 +98,7 @@ fn a_foreign_or_newer_store_is_refused_with_a_way_out() {
     for (cluster, node) in [(ClusterId([8; 32]), 1), (CLUSTER, 2)] {
         let refused = SledStore::open(&at, cluster, node, Create::IfAbsent).map(drop).unwrap_err();
         assert!(matches!(refused, StoreError::Foreign { .. }), "{refused}");
-        assert!(refused.to_string().contains("LAYOUT") && refused.to_string().contains("join as a new node"));
+        assert!(refused.to_string().contains("LAYOUT") && refused.to_string().contains("belongs to"));
     }
     let layout = fs::read_to_string(at.join("LAYOUT")).unwrap();
     fs::write(at.join("LAYOUT"), layout.replace("format 1", "format 2")).unwrap();

@@ -23,6 +23,8 @@ pub enum Request {
     StatusOf(NodeId),
     /// Carry this out, or pass it to who can.
     Submit(Signed<Order>),
+    /// How did the mesh begin? For the files of a node that joins.
+    Genesis,
 }
 
 /// The answer.
@@ -46,6 +48,8 @@ pub enum Answer {
         /// Whether it may have been committed all the same.
         unknown: bool,
     },
+    /// The encoded genesis, whose hash is the mesh's identity: nobody has to be believed.
+    Genesis(Vec<u8>),
 }
 
 /// One node's view of the mesh.

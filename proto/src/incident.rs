@@ -28,6 +28,8 @@ pub enum Matter {
     Voters,
     /// Orders of one key were refused.
     OrderRefused(PublicKey),
+    /// An operator changed who belongs to the mesh, or as what.
+    Roster,
 }
 
 impl fmt::Display for Matter {
@@ -39,6 +41,7 @@ impl fmt::Display for Matter {
             Self::ServiceDown(node, service) => write!(f, "service {service} fails on node {node}"),
             Self::NodeUnwell(node) => write!(f, "node {node} is unwell"),
             Self::Voters => f.write_str("voters changed"),
+            Self::Roster => f.write_str("roster changed"),
             Self::OrderRefused(key) => write!(f, "order refused (key {key:?})"),
         }
     }

@@ -33,6 +33,7 @@ pub mod plan;
 pub mod planner;
 pub mod report;
 pub mod roster;
+pub mod seed;
 pub mod service;
 pub mod sign;
 pub mod site;

@@ -4,6 +4,8 @@ use crate::time::Span;
 
 /// Nodes in one roster.
 pub const NODES_MAX: usize = 32;
+/// Keys of removed nodes that the roster remembers, to refuse them for ever.
+pub const FORMER_KEYS_MAX: usize = 256;
 /// Nodes that vote.
 pub const VOTERS_MAX: usize = 9;
 /// Operators of one mesh.

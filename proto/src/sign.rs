@@ -72,6 +72,12 @@ impl SecretKey {
     }
 }
 
+/// Whether signatures can be made under a key at all: a point on the curve, and none that anybody can sign for.
+#[must_use]
+pub fn is_key(key: &PublicKey) -> bool {
+    VerifyingKey::from_bytes(&key.0).is_ok_and(|key| !key.is_weak())
+}
+
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SecretKey(of {:?})", self.public())

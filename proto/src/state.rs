@@ -4,6 +4,7 @@
 //! entry folds into [`State::digest`], so that two nodes can tell by 32 bytes whether they agree.
 
 mod apply;
+mod members;
 mod orders;
 mod plans;
 mod voters;
@@ -35,6 +36,8 @@ pub struct State {
     pub members: BTreeMap<NodeId, Member>,
     /// The highest node id that ever was; new ones are above it.
     pub node_id_max: NodeId,
+    /// The keys of nodes that were removed, the latest last: none of them is ever admitted again.
+    pub former_keys: Vec<PublicKey>,
     /// The operators.
     pub operators: BTreeMap<PublicKey, Operator>,
     /// Who votes now.
@@ -83,6 +86,7 @@ impl State {
             digest: cluster.0,
             members: genesis.members.iter().map(|m| (m.id, m.clone())).collect(),
             node_id_max: genesis.members.iter().map(|m| m.id).max().unwrap_or_default(),
+            former_keys: Vec::new(),
             operators: genesis.operators.clone(),
             config: Config::founding(0, genesis.voters()),
             site: genesis.site.clone(),

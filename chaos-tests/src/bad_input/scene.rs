@@ -51,6 +51,19 @@ impl Scene {
     /// # Errors
     /// That this is not root, or what did not come about.
     pub fn raise(program: &str, nodes: u8, lacks: &[(&str, &[Handicap])]) -> anyhow::Result<Self> {
+        Self::raise_with_room(program, nodes, 0, lacks)
+    }
+
+    /// The same, with more hosts in the network, for nodes that join later.
+    ///
+    /// # Errors
+    /// As [`Scene::raise`].
+    pub fn raise_with_room(
+        program: &str,
+        nodes: u8,
+        hosts: u8,
+        lacks: &[(&str, &[Handicap])],
+    ) -> anyhow::Result<Self> {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         if privilege()? != Some(Privilege::Root) {
             bail!("these tests make network namespaces and mounts: run them as root");
@@ -67,7 +80,12 @@ impl Scene {
             gate: None,
             family: Family::Ip4,
         };
-        let mut scene = Self { stage: Stage::raise(&cast)?, program: program.into(), files, _alone: alone };
+        let mut scene = Self {
+            stage: Stage::raise_with_room(&cast, hosts)?,
+            program: program.into(),
+            files,
+            _alone: alone,
+        };
         scene.stage.until_served()?;
         let all: Vec<usize> = (0..scene.stage.players.len()).collect();
         scene.until_part(&all)?;
@@ -87,7 +105,7 @@ impl Scene {
     /// # Errors
     /// That there is none.
     pub fn home(&self, i: usize) -> anyhow::Result<PathBuf> {
-        Ok(self.stage.directory.join(self.stage.player(i)?.name.as_str()))
+        Ok(self.stage.player(i)?.directory().to_path_buf())
     }
 
     /// Everything that the agent of node `i` has ever logged.

@@ -114,6 +114,7 @@ fn a_leader_whose_disk_is_full_refuses_orders_and_takes_them_again_by_itself() {
         other @ (Answer::Status(_)
         | Answer::Refused(_)
         | Answer::Committed { .. }
+        | Answer::Genesis(_)
         | Answer::Unavailable { .. }) => panic!("{other:?}"),
     }
     assert!(scene.stage.holder().is_some());

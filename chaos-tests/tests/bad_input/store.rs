@@ -99,7 +99,7 @@ fn an_agent_without_its_store_never_starts_empty_by_itself() {
     }
     // Nor by the flag of its very first start: the others remember it.
     let said = scene.refused_first_start(C).unwrap();
-    assert_says(&said, &["older than what its peers saw of it", "join as a new node"]);
+    assert_says(&said, &["older than what its peers saw of it", "join again as a new node"]);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn an_agent_on_the_store_of_another_node_or_mesh_says_whose_it_is_and_touches_no
     let of_b = scene.home(B).unwrap().join("data");
     scene.stage.kill_agent(B).unwrap();
     let said = refusal_after(&mut scene, |data| replace(data, &of_b));
-    assert_says(&said, &["LAYOUT", "belongs to node 2", "not to node 3", "join as a new node"]);
+    assert_says(&said, &["LAYOUT", "belongs to node 2", "not to node 3", "join again as a new node"]);
     assert_eq!(fs::read(data.join("sled/db")).unwrap(), fs::read(of_b.join("sled/db")).unwrap());
     scene.stage.start_agent(B).unwrap();
 
@@ -116,7 +116,7 @@ fn an_agent_on_the_store_of_another_node_or_mesh_says_whose_it_is_and_touches_no
     let cluster = layout.lines().find_map(|line| line.strip_prefix("cluster ")).unwrap();
     let foreign = layout.replace(cluster, &"ab".repeat(32));
     let said = refusal_after(&mut scene, |data| fs::write(data.join("LAYOUT"), &foreign).unwrap());
-    assert_says(&said, &["LAYOUT", "belongs to node 3 of mesh abab", "join as a new node"]);
+    assert_says(&said, &["LAYOUT", "belongs to node 3 of mesh abab", "join again as a new node"]);
     let before = contents(&data);
     let newer = layout.replace("format 1", "format 2");
     let said = refusal_after(&mut scene, |data| fs::write(data.join("LAYOUT"), newer).unwrap());
@@ -142,7 +142,13 @@ fn a_node_restored_from_an_image_refuses_to_take_part_and_says_how_to_rejoin() {
     println!("FIGURE restored image: {}", said.lines().last().unwrap_or_default());
     assert_says(
         &said,
-        &["restored from an image", "must not vote again", "stead remove", data.to_str().unwrap()],
+        &[
+            "restored from an image",
+            "must not vote again",
+            "stead remove c",
+            "stead admit c=",
+            data.to_str().unwrap(),
+        ],
     );
     // Again and again, also when everybody who saw it has been restarted meanwhile.
     for i in [0, B] {

@@ -79,7 +79,7 @@ async fn set_standing(session: &Session, node: &Name, drained: bool) -> Result<(
 }
 
 /// Whether a node serves nothing, as itself and the voters' promises have it.
-fn holds_nothing(agreement: &Agreement<'_>, node: NodeId) -> bool {
+pub(super) fn holds_nothing(agreement: &Agreement<'_>, node: NodeId) -> bool {
     let endpoints = agreement.state().into_iter().flat_map(|state| state.site.endpoints.keys());
     endpoints
         .map(|name| agreement.holding(name))
@@ -108,6 +108,7 @@ pub(super) async fn submit(session: &Session, act: Act, answers: &Answers) -> Re
     let begun = Instant::now();
     let submitted = orderer.submit(act, answers, now_unix_ms(), session.order_within());
     let committed = progress::during("waiting for the mesh to commit it", submitted).await?;
+    session.has_changed();
     Ok(Timed { committed, took: begun.elapsed() })
 }
 
@@ -140,10 +141,20 @@ pub(super) fn finish(session: &Session, done: &Done) -> Result<Exit, Failure> {
 
 /// Asks again and again until it is so, or time is up.
 async fn until(session: &Session, what: &str, is_so: impl Fn(&Agreement<'_>) -> bool) -> bool {
+    until_within(session, session.order_within(), what, is_so).await
+}
+
+/// The same with a time of its own.
+pub(super) async fn until_within(
+    session: &Session,
+    within: Duration,
+    what: &str,
+    is_so: impl Fn(&Agreement<'_>) -> bool,
+) -> bool {
     let asking = async {
         while !is_so(&Agreement::of(&session.ask_again().await)) {
             sleep(PAUSE).await;
         }
     };
-    timeout(session.order_within(), progress::during(what, asking)).await.is_ok()
+    timeout(within, progress::during(what, asking)).await.is_ok()
 }

@@ -66,6 +66,14 @@ pub struct Player {
     ran_before: bool,
 }
 
+impl Player {
+    /// Where its files and its log are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
 /// A mesh in the lab.
 #[derive(Debug)]
 pub struct Stage {
@@ -89,7 +97,15 @@ impl Stage {
     /// # Errors
     /// What could not be made or started, with the log's end.
     pub fn raise(cast: &Cast) -> anyhow::Result<Self> {
-        let lab = Lab::start(Shape::of(cast.nodes))?;
+        Self::raise_with_room(cast, 0)
+    }
+
+    /// The same, with more hosts in the network, for nodes that join later.
+    ///
+    /// # Errors
+    /// As [`Stage::raise`].
+    pub fn raise_with_room(cast: &Cast, hosts: u8) -> anyhow::Result<Self> {
+        let lab = Lab::start(Shape::of(cast.nodes.saturating_add(hosts)))?;
         let address = lab.shape().address(cast.family, ENDPOINT_HOST);
         let directory = cast.directory.join("mesh");
         let node = |i: u8| -> anyhow::Result<NewNode> {
@@ -147,6 +163,30 @@ impl Stage {
             stage.start_agent(i)?;
         }
         Ok(stage)
+    }
+
+    /// Puts a node that was admitted on the stage, at the place of host `i`: a new player, or in the stead of the
+    /// one that stands there, whose agent has ended. `directory` has its files. Nothing is started yet.
+    ///
+    /// # Errors
+    /// That a place before it is still free.
+    pub fn enlist(&mut self, i: usize, name: Name, id: NodeId, directory: PathBuf) -> anyhow::Result<()> {
+        let place = Place::Node(u8::try_from(i)?);
+        let socket = directory.join("run").join(SOCKET_NAME);
+        let mut player = Player { name, id, place, directory, agent: None, site: None, ran_before: false };
+        let next = self.players.len();
+        match (self.players.get_mut(i), self.director.sockets.get_mut(i)) {
+            (Some(old), Some(old_socket)) => {
+                player.site = old.site.take();
+                (*old, *old_socket) = (player, socket);
+            }
+            (None, None) if i == next => {
+                self.players.push(player);
+                self.director.sockets.push(socket);
+            }
+            (_, _) => bail!("host {i} is not the next one"),
+        }
+        Ok(())
     }
 
     /// Waits until exactly one node serves; says which.

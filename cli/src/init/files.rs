@@ -81,7 +81,7 @@ fn new_file(path: &Path, bytes: &[u8]) -> Result<(), InitError> {
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-fn agent_toml(node: &NewNode, all: &[NewNode]) -> String {
+pub(super) fn agent_toml(node: &NewNode, all: &[NewNode]) -> String {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let mut settings: BTreeMap<&str, String> = BTreeMap::from([
         ("name", quoted(node.name.as_str())),

@@ -1,6 +1,7 @@
 //! What was done, what would be, and what to do next.
 
-use crate::json::{Checked, Done, Made};
+use crate::json::{Admitted, Checked, Done, Made};
+use crate::words::span;
 use std::fmt::Write;
 
 /// An order that was committed.
@@ -65,6 +66,60 @@ pub(crate) fn made(made: &Made) -> String {
          directories here once they are copied.",
         directory.display()
     );
+    text
+}
+
+/// `stead admit`.
+pub(crate) fn admitted(node: &Admitted) -> String {
+    let Admitted { name, id, role, address, .. } = node;
+    let mut text = match node.index {
+        Some(index) => {
+            format!("{name} belongs to the mesh now, as #{id}, a {role} (committed as entry {index}).\n")
+        }
+        None => {
+            format!("{name} belongs to the mesh already, as #{id}, a {role}; nothing was changed there.\n")
+        }
+    };
+    text.push_str("\nNext:\n");
+    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+    match &node.directory {
+        Some(directory) => {
+            let _ = writeln!(
+                text,
+                "1. Copy its directory to its server, for root only:\n     scp -rp {directory}/. root@{host}:/etc/stead/"
+            );
+            if !node.has_secret {
+                text.push_str("   Its secret key is not in there: put it beside, as node.key.\n");
+            }
+        }
+        None => {
+            let _ = writeln!(
+                text,
+                "1. Write its files, and copy them to where its key is:\n     stead admit {name}={address} --key {} --out DIR",
+                node.key
+            );
+        }
+    }
+    text.push_str(
+        "2. If an earlier node left a store on that server, move it away (/var/lib/stead).\n\
+         3. Start its agent there; the very first time with --create:\n     stead agent --config /etc/stead/agent.toml --create\n\
+         4. Watch it come:\n     stead nodes\n",
+    );
+    match node.promote_after_ms {
+        Some(ms) => {
+            let _ = writeln!(
+                text,
+                "\nIt follows first, and votes once it has been up and caught up for {}, as the charter has it.",
+                span(ms)
+            );
+        }
+        None => {
+            let _ = writeln!(text, "\nIt follows and has no vote; `stead role {name} voter` gives it one.");
+        }
+    }
+    if let Some(directory) = node.directory.as_ref().filter(|_| node.has_secret) {
+        let _ = writeln!(text, "Delete {directory} here once it is copied: who has its node.key is {name}.");
+    }
     text
 }
 

@@ -31,13 +31,14 @@ const fn word(matter: &Matter) -> &'static str {
         Matter::ServiceDown(_, _) => "service-down",
         Matter::NodeUnwell(_) => "node-unwell",
         Matter::Voters => "voters",
+        Matter::Roster => "roster",
         Matter::OrderRefused(_) => "order-refused",
     }
 }
 
 fn title(state: &State, matter: &Matter) -> String {
     match matter {
-        Matter::Move(_) | Matter::Vacant(_) | Matter::Voters => matter.to_string(),
+        Matter::Move(_) | Matter::Vacant(_) | Matter::Voters | Matter::Roster => matter.to_string(),
         Matter::NodeLost(node) => format!("node {} lost", state.name_of(*node)),
         Matter::ServiceDown(node, service) => format!("service {service} fails on {}", state.name_of(*node)),
         Matter::NodeUnwell(node) => format!("node {} is unwell", state.name_of(*node)),

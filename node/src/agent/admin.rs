@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::owner::StatusQuery;
 use super::peer;
 use crate::consensus::{Consensus, ProposeError};
-use crate::transport::Transport;
+use crate::transport::{CallError, Transport};
 
 /// How long an order may take until it is committed.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
@@ -46,6 +46,8 @@ pub(super) struct Admin {
     pub(super) transport: Transport,
     pub(super) state: watch::Receiver<Arc<State>>,
     pub(super) queries: mpsc::Sender<StatusQuery>,
+    /// The encoded genesis.
+    pub(super) genesis: Arc<[u8]>,
 }
 
 impl Admin {
@@ -59,6 +61,7 @@ impl Admin {
                 passed.await.unwrap_or_else(|error| unavailable(format!("{node} does not answer: {error}")))
             }
             Request::StatusOf(node) => unavailable(format!("{node} is another node")),
+            Request::Genesis => Answer::Genesis(self.genesis.to_vec()),
             Request::Submit(signed) => self.submit(asker, signed).await,
         }
     }
@@ -94,8 +97,8 @@ impl Admin {
                 let request = Request::Submit(signed);
                 let passed = peer::pass_on(&self.transport, NodeId(leader), &request, PASS_ON_DEADLINE);
                 passed.await.unwrap_or_else(|error| Answer::Unavailable {
+                    unknown: !matches!(error, CallError::Send(_)),
                     why: format!("the leader does not answer: {error}"),
-                    unknown: true,
                 })
             }
             Err(error @ (ProposeError::Timeout | ProposeError::Stopped)) => {

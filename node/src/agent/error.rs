@@ -1,15 +1,19 @@
 //! Why an agent does not start, or ends.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use stead_proto::genesis::GenesisError;
 use stead_proto::id::Name;
 use stead_proto::memory::Memory;
+use stead_proto::seed::SeedError;
 
 use super::records_file::RecordsError;
+use crate::config::Config;
 use crate::consensus::ConsensusError;
 use crate::identity::IdentityError;
+use crate::storage::StoreError;
 use crate::transport::TransportError;
 
 /// Why an agent does not start, or ends.
@@ -36,11 +40,19 @@ pub enum AgentError {
     },
     /// Not one of us.
     #[error(
-        "the genesis knows no node {name} with this key: check `name` in agent.toml, and that key and genesis belong together"
+        "neither genesis nor roster knows a node {name} with this key: check `name` in agent.toml, and that key, genesis and roster belong together; a node that was admitted later needs `roster = \"roster.bin\"`, the file that `stead admit {name}=ADDRESS --out DIR` wrote"
     )]
     Stranger {
         /// The configured name.
         name: Name,
+    },
+    /// The roster that came with the admission is broken.
+    #[error("{path}: not the roster of this mesh: {source}. Copy it again from where `stead admit` wrote it")]
+    Seed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SeedError,
     },
     /// The key.
     #[error(transparent)]
@@ -54,17 +66,63 @@ pub enum AgentError {
     /// The lease records.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// The store cannot be this node's any more.
+    #[error("{source}. {way_back}")]
+    Store {
+        /// What is wrong with it.
+        source: StoreError,
+        /// What to do.
+        way_back: WayBack,
+    },
     /// A restored image.
     #[error(
-        "this node's store is older than what its peers saw of it (they saw start {}, term {}, log {:?}): it was restored from an image, or its disk lost data. It must not vote again. Remove it from the roster (`stead remove`), move {dir} away, and let this machine join as a new node", seen.incarnation, seen.term, seen.durable
+        "this node's store is older than what its peers saw of it (they saw start {}, term {}, log {:?}): it was restored from an image, or its disk lost data. It must not vote again. {way_back}", seen.incarnation, seen.term, seen.durable
     )]
     Lost {
-        /// The data directory.
-        dir: PathBuf,
+        /// What to do.
+        way_back: WayBack,
         /// What the peers saw.
         seen: Memory,
     },
     /// Something inside ended that must not.
     #[error("{0} ended unexpectedly: see the log; the agent has to be started again")]
     Ended(&'static str),
+}
+
+/// How a server whose store is lost comes back: as a new node, under its old name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WayBack {
+    name: Name,
+    data_dir: PathBuf,
+}
+
+impl WayBack {
+    pub(super) fn of(config: &Config) -> Self {
+        Self { name: config.name.clone(), data_dir: config.data_dir.clone() }
+    }
+}
+
+impl fmt::Display for WayBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, data) = (&self.name, self.data_dir.display());
+        write!(
+            f,
+            "To let this machine join again as a new node: on your own machine `stead remove {name}`, then `stead admit \
+             {name}=ADDRESS --out DIR`; here move {data} away, put the files of DIR in the place of this agent.toml and \
+             its key, and start the agent once with --create"
+        )
+    }
+}
+
+impl AgentError {
+    /// Why consensus could not be opened, with the way back where there is no other.
+    pub(super) fn opening(config: &Config, error: ConsensusError) -> Self {
+        if let ConsensusError::Store(source) = error {
+            if source.is_end_of_identity() {
+                return Self::Store { source, way_back: WayBack::of(config) };
+            }
+            return ConsensusError::Store(source).into();
+        }
+        error.into()
+    }
 }

@@ -8,20 +8,21 @@ use std::time::Duration;
 
 use stead_proto::codec;
 use stead_proto::genesis::Genesis;
-use stead_proto::id::{ClusterId, NodeId};
+use stead_proto::id::{ClusterId, NodeId, PublicKey};
 use stead_proto::lease::BootId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::memory::{Memories, Memory};
 use stead_proto::mesh::{Effect, Event, Mesh, Records, Start, Uplink};
 use stead_proto::report::GateSeen;
 use stead_proto::report::Unwell;
+use stead_proto::seed::Seed;
 use stead_proto::state::State;
 use stead_proto::time::Span;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admin::Admin;
-use super::error::AgentError;
+use super::error::{AgentError, WayBack};
 use super::inbox::Inbox;
 use super::outbox::Outbox;
 use super::owner::{Inlets, Owner, StatusQuery, tell_unwell, vips};
@@ -29,7 +30,7 @@ use super::pages::Pages;
 use super::peer::QuicCourier;
 use super::records_file::RecordsFile;
 use super::replica::StateReplica;
-use super::watch::{MEMORIES_KEY, accepted_keys};
+use super::watch::{MEMORIES_KEY, accepted_keys, view};
 use super::worker::Worker;
 use super::{driver, links, probing, realtime, socket, watch as watching};
 use crate::clock;
@@ -71,18 +72,19 @@ pub(super) async fn run(
     reload: impl Fn() -> Option<Config> + Send + 'static,
 ) -> Result<(), AgentError> {
     let identity = Identity::load(&config.key_file)?;
-    let genesis = read_genesis(&config.genesis_file)?;
+    let genesis_bytes = read(&config.genesis_file)?;
+    let genesis = Genesis::decode(&genesis_bytes)
+        .map_err(|source| AgentError::Genesis { path: config.genesis_file.clone(), source })?;
     let cluster = genesis
         .cluster()
         .map_err(|error| AgentError::Genesis { path: config.genesis_file.clone(), source: error.into() })?;
-    let member = genesis.members.iter().find(|m| m.name == config.name && m.key == identity.public());
-    let me = member.ok_or_else(|| AgentError::Stranger { name: config.name.clone() })?.id;
+    let (me, roster) = who_am_i(config, &genesis, cluster, identity.public())?;
     make_dir(&config.run_dir)?;
     let listener =
         socket::bind(&config.run_dir).map_err(|(path, source)| AgentError::File { path, source })?;
 
     let state = State::begin(cluster, &genesis);
-    let directory = Directory::new(accepted_keys(&state));
+    let directory = Directory::new(accepted_keys(&view(roster.as_ref(), Arc::new(state.clone()))));
     let (replica, states) = StateReplica::new(state);
 
     // The lease thread comes first: the transport lives on it.
@@ -106,6 +108,7 @@ pub(super) async fn run(
     let transport = transport.await.map_err(|_| AgentError::Ended("the lease thread"))??;
 
     let consensus = open_consensus(config, cluster, me, replica, &transport).await?;
+    consensus.believe_terms_after(roster.as_ref().map_or(0, |seed| seed.term));
     let own = own_memory(&consensus)?;
     let newborn = own.incarnation == 0;
     raise_incarnation(&consensus, own.incarnation + 1).await?;
@@ -116,7 +119,7 @@ pub(super) async fn run(
     let (records, found) = RecordsFile::open::<Records>(&config.run_dir.join("lease"))?;
     let records_now = Records::resume(found, boot_id()?, own.durable.1, newborn, now);
 
-    let state_now = states.borrow().clone();
+    let state_now = view(roster.as_ref(), states.borrow().clone());
     let kernel = open_kernel(config, cluster, &state_now);
     let (event_sender, events) = mpsc::channel::<Event>(EVENTS_MAX);
     let (query_sender, queries) = mpsc::channel::<StatusQuery>(QUERIES_MAX);
@@ -166,6 +169,7 @@ pub(super) async fn run(
         transport: transport.clone(),
         state: states.clone(),
         queries: query_sender,
+        genesis: genesis_bytes.into(),
     };
     let (services, service_events) = Services::new();
     let (hint_sender, hint_states) = watch::channel(state_now);
@@ -187,7 +191,7 @@ pub(super) async fn run(
     tasks.spawn(watching::reload(reload, peer_sender));
     tasks.spawn(watching::hints(transport.clone(), peers, hint_states));
     tasks.spawn(watching::raft(consensus.clone(), span(config.election_timeout), event_sender.clone()));
-    tasks.spawn(watching::state(me, states, directory, hint_sender, services, event_sender.clone()));
+    tasks.spawn(watching::state(me, roster, states, directory, hint_sender, services, event_sender.clone()));
     let worker = Worker {
         consensus: consensus.clone(),
         events: event_sender.clone(),
@@ -218,7 +222,7 @@ async fn wait_for_end(
         _ = interrupt.recv() => tracing::info!("interrupted"),
         ended = worker => {
             return Err(match ended {
-                Ok(Some(seen)) => AgentError::Lost { dir: config.data_dir.clone(), seen },
+                Ok(Some(seen)) => AgentError::Lost { way_back: WayBack::of(config), seen },
                 Ok(None) | Err(_) => AgentError::Ended("the worker"),
             });
         }
@@ -227,9 +231,26 @@ async fn wait_for_end(
     Ok(())
 }
 
-fn read_genesis(path: &Path) -> Result<Genesis, AgentError> {
-    let bytes = std::fs::read(path).map_err(|source| AgentError::File { path: path.into(), source })?;
-    Genesis::decode(&bytes).map_err(|source| AgentError::Genesis { path: path.into(), source })
+fn read(path: &Path) -> Result<Vec<u8>, AgentError> {
+    std::fs::read(path).map_err(|source| AgentError::File { path: path.into(), source })
+}
+
+/// This node's number; for one that is not in the genesis, with the roster that it was admitted to.
+fn who_am_i(
+    config: &Config,
+    genesis: &Genesis,
+    cluster: ClusterId,
+    key: PublicKey,
+) -> Result<(NodeId, Option<Seed>), AgentError> {
+    if let Some(member) = genesis.members.iter().find(|m| m.name == config.name && m.key == key) {
+        return Ok((member.id, None));
+    }
+    let stranger = || AgentError::Stranger { name: config.name.clone() };
+    let path = config.roster_file.as_ref().ok_or_else(stranger)?;
+    let seed = Seed::decode(&read(path)?, cluster)
+        .map_err(|source| AgentError::Seed { path: path.clone(), source })?;
+    let me = seed.id_of(&config.name, &key).ok_or_else(stranger)?;
+    Ok((me, Some(seed)))
 }
 
 fn make_dir(path: &Path) -> Result<(), AgentError> {
@@ -251,7 +272,8 @@ async fn open_consensus(
         timing: Timing { heartbeat: config.heartbeat, election_timeout: config.election_timeout },
         compaction: Compaction::default(),
     };
-    Ok(Arc::new(Consensus::open(settings, replica, QuicCourier(transport.clone())).await?))
+    let opened = Consensus::open(settings, replica, QuicCourier(transport.clone())).await;
+    Ok(Arc::new(opened.map_err(|error| AgentError::opening(config, error))?))
 }
 
 /// What this node's own store knows, before this start.

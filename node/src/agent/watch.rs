@@ -11,6 +11,7 @@ use stead_proto::id::{Name, NodeId, PublicKey};
 use stead_proto::mesh::{Event, RaftFacts};
 use stead_proto::report::{ServiceSeen, Unwell};
 use stead_proto::roster::Role as MemberRole;
+use stead_proto::seed::Seed;
 use stead_proto::state::State;
 use stead_proto::time::Span;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,9 +37,18 @@ pub(super) fn accepted_keys(state: &State) -> BTreeMap<PublicKey, Who> {
     operators.chain(members).collect()
 }
 
+/// The state to go by: a node that was admitted later goes by its seed until it has read the log so far.
+pub(super) fn view(seed: Option<&Seed>, state: Arc<State>) -> Arc<State> {
+    match seed {
+        Some(seed) => seed.view(state),
+        None => state,
+    }
+}
+
 /// Follows the state: directory, hints, services; then tells the core.
 pub(super) async fn state(
     me: NodeId,
+    seed: Option<Seed>,
     mut states: watch::Receiver<Arc<State>>,
     directory: Directory,
     hints: watch::Sender<Arc<State>>,
@@ -46,7 +56,7 @@ pub(super) async fn state(
     events: mpsc::Sender<Event>,
 ) {
     loop {
-        let state = states.borrow_and_update().clone();
+        let state = view(seed.as_ref(), states.borrow_and_update().clone());
         directory.replace(accepted_keys(&state));
         hints.send_replace(state.clone());
         let probed = state.members.get(&me).is_some_and(|m| m.role != MemberRole::Witness);

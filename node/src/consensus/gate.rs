@@ -106,6 +106,12 @@ pub(crate) fn request(
     }
 }
 
+/// The vote to count jumps of the term from: a node's own, or the term that its operator vouched for when he
+/// admitted it, if that is higher.
+pub(crate) fn counted_from(ours: Ballot, vouched_term: u64) -> Ballot {
+    Ballot { term: ours.term.max(vouched_term), ..ours }
+}
+
 /// What an answer has to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
@@ -272,6 +278,16 @@ mod tests {
         let last = led_by(2, u64::MAX);
         let near_the_end = led_by(1, u64::MAX - 3);
         assert!(request(2, near_the_end, None, &heartbeat(last)).is_err());
+    }
+
+    #[test]
+    fn a_newcomer_follows_a_leader_of_a_late_term_only_if_its_operator_vouched_for_about_that() {
+        let newborn = Ballot { term: 0, node: 0, committed: false };
+        let late = heartbeat(led_by(2, 900));
+        let judged = |vouched| request(2, counted_from(newborn, vouched), None, &late);
+        assert_eq!(judged(0), Err(GateError::TermJump { term: 900, ours: 0 }));
+        assert_eq!(judged(900 - TERM_JUMP_MAX), Ok(()));
+        assert_eq!(counted_from(OURS, 3), OURS, "its own vote goes on counting");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::wire::{Answer, Ballot, EntryId, Frame, LogEntry, SnapshotImage};
 use crate::storage::Space;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use openraft::{Entry, LogId, Snapshot, Vote};
+use std::sync::atomic::Ordering;
 use stead_proto::codec::{self, CodecError};
 use stead_proto::limits::{RAFT_FRAME_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use stead_proto::time::Span;
@@ -56,7 +57,8 @@ impl Consensus {
         if !is_snapshot && frame.len() > RAFT_FRAME_BYTES_MAX {
             return Err(CodecError::TooLong { bytes: frame.len(), bytes_max: RAFT_FRAME_BYTES_MAX }.into());
         }
-        gate::request(from, self.source.ballot(), self.proven.get(), &frame_decoded)
+        let ours = gate::counted_from(self.source.ballot(), self.term_floor.load(Ordering::Relaxed));
+        gate::request(from, ours, self.proven.get(), &frame_decoded)
             .inspect_err(|error| tracing::warn!(peer = from, %error, "refused a message"))?;
         let deadline = if is_snapshot { super::SNAPSHOT_DEADLINE } else { self.timing.election_timeout };
         let answer = tokio::time::timeout(deadline, self.pass(frame_decoded, frame.len()));

@@ -1,13 +1,13 @@
 //! From the members that there are to the members that there shall be, one step per call.
 //!
 //! **Invariant.** Only a leader changes members, one change at a time; nobody gets a vote who has not
-//! caught up; nobody is dropped who still votes.
+//! caught up; nobody is dropped who still votes. A leader that loses its vote steps down.
 //!
 //! Deliberately absent: whether a change is allowed. The agent knows the charter.
 
 use super::Consensus;
 use super::status::{Metrics, Role};
-use openraft::{ChangeMembers, EmptyNode};
+use openraft::{ChangeMembers, EmptyNode, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
 use stead_proto::limits::{NODES_MAX, VOTERS_MAX};
 
@@ -71,19 +71,28 @@ impl Consensus {
         let Ok(permit) = self.changing_members.clone().try_acquire_owned() else {
             return Ok(Progress::Changing);
         };
-        let step = step(&self.source.metrics.borrow(), voters, learners);
+        let step = step(self.me, &self.source.metrics.borrow(), voters, learners);
         match step {
             Step::Nothing => Ok(Progress::Done),
             Step::Await(behind) if behind.is_empty() => Ok(Progress::Changing),
             Step::Await(behind) => Ok(Progress::CatchingUp { behind }),
             Step::Propose(change) => {
                 let raft = self.raft.clone();
+                // openraft lets a leader without a vote lead on for as long as it is a learner. One that drops
+                // itself steps down once that is committed, and its successor takes it in again.
+                let retain = voters.contains(&self.me);
+                let mut metrics = self.source.metrics.clone();
                 tokio::spawn(async move {
+                    // A leader that has dropped itself proposes no other change: openraft would panic.
                     let _permit = permit;
                     let proposed =
-                        tokio::time::timeout(CHANGE_DEADLINE, raft.change_membership(change, true)).await;
+                        tokio::time::timeout(CHANGE_DEADLINE, raft.change_membership(change, retain)).await;
                     match proposed {
-                        Ok(Ok(_)) => {}
+                        Ok(Ok(_)) if retain => {}
+                        Ok(Ok(_)) => {
+                            let follows = metrics.wait_for(|now| now.state != ServerState::Leader);
+                            let _ = tokio::time::timeout(CHANGE_DEADLINE, follows).await;
+                        }
                         Ok(Err(error)) => tracing::info!(%error, "a change of members did not happen"),
                         Err(_) => tracing::warn!("a change of members is not committed yet"),
                     }
@@ -97,13 +106,16 @@ impl Consensus {
 /// How long one change may be awaited before the next attempt.
 const CHANGE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 
-fn step(metrics: &Metrics, voters: &BTreeSet<u64>, learners: &BTreeSet<u64>) -> Step {
+fn step(me: u64, metrics: &Metrics, voters: &BTreeSet<u64>, learners: &BTreeSet<u64>) -> Step {
     let members = &metrics.membership_config;
     // openraft takes one change at a time: the last one has to be committed.
     if members.log_id() > &metrics.last_applied {
         return Step::Await(BTreeSet::new());
     }
     let present: BTreeSet<u64> = members.nodes().map(|(node, _)| *node).collect();
+    if !present.contains(&me) {
+        return Step::Await(BTreeSet::new());
+    }
     let wanted: BTreeSet<u64> = voters.union(learners).copied().collect();
     let missing: BTreeMap<u64, EmptyNode> =
         wanted.difference(&present).map(|node| (*node, EmptyNode {})).collect();

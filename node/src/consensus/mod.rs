@@ -49,6 +49,7 @@ use openraft::{Config, Entry, LogId, Membership, Raft, SnapshotPolicy, Vote};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -147,6 +148,7 @@ pub struct Consensus {
     thread: Mutex<Option<JoinHandle<()>>>,
     source: Source,
     proven: Arc<Proven>,
+    term_floor: AtomicU64,
     changes: watch::Receiver<Status>,
     watchman: tokio::task::JoinHandle<()>,
     changing_members: Arc<Semaphore>,
@@ -213,6 +215,7 @@ impl Consensus {
             thread: Mutex::new(Some(thread)),
             source,
             proven,
+            term_floor: AtomicU64::new(0),
             changes,
             watchman,
             changing_members: Arc::new(Semaphore::new(1)),
@@ -266,6 +269,12 @@ impl Consensus {
     /// leader then steps down at the next refusal, and an election above both terms follows.
     pub fn admit(&self, term: u64, leader: u64) {
         self.proven.raise(Ballot { term, node: leader, committed: true });
+    }
+
+    /// The operator's word that the mesh had come to this `term` when this node was admitted: the gate counts
+    /// jumps from there, for a node that never voted knows no term.
+    pub fn believe_terms_after(&self, term: u64) {
+        self.term_floor.fetch_max(term, Ordering::Relaxed);
     }
 
     /// Everything at a glance; cheap.

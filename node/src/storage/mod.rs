@@ -65,7 +65,7 @@ pub enum Space {
 pub enum StoreError {
     /// No store here, and none may be created.
     #[error(
-        "{dir}: no store here. If this node never ran before, start it for the first time; if it did, its store is gone: remove the node from the roster and let this machine join again as a new node"
+        "{dir}: no store here. If this node never ran before, start it once with --create; if it did, its store is gone, and it must not vote under its old id again"
     )]
     Absent {
         /// Where it should be.
@@ -73,7 +73,7 @@ pub enum StoreError {
     },
     /// The store of another node or another mesh.
     #[error(
-        "{file}: this store belongs to {found}, not to {expected}. Point the agent at its own directory; to reuse this machine, move the directory away and join as a new node"
+        "{file}: this store belongs to {found}, not to {expected}. Point the agent at its own directory (`data` in agent.toml), if it has one"
     )]
     Foreign {
         /// The file that says so.
@@ -85,7 +85,7 @@ pub enum StoreError {
     },
     /// Written by a later version.
     #[error(
-        "{file}: written by a newer version (format {format}, this build knows {known}). Upgrade stead on this machine; to go back instead, move the directory away and join as a new node"
+        "{file}: written by a newer version (format {format}, this build knows {known}). Upgrade stead on this machine, if you do not mean to go back for good"
     )]
     Newer {
         /// The file that says so.
@@ -96,9 +96,7 @@ pub enum StoreError {
         known: u32,
     },
     /// Damaged: the node must not go on under its identity.
-    #[error(
-        "{file}: the store is lost: {why}. Move the directory away, remove this node from the roster and let the machine join again as a new node"
-    )]
+    #[error("{file}: the store is lost: {why}")]
     Lost {
         /// The damaged file.
         file: PathBuf,
@@ -148,6 +146,15 @@ impl StoreError {
             Self::Full { dir: path.to_path_buf() }
         } else {
             Self::Io { what, path: path.to_path_buf(), source }
+        }
+    }
+
+    /// Whether there is no way on under the node's identity, unless its own directory turns up elsewhere.
+    #[must_use]
+    pub const fn is_end_of_identity(&self) -> bool {
+        match self {
+            Self::Absent { .. } | Self::Foreign { .. } | Self::Newer { .. } | Self::Lost { .. } => true,
+            Self::InUse { .. } | Self::Full { .. } | Self::TooLong { .. } | Self::Io { .. } => false,
         }
     }
 

@@ -52,7 +52,7 @@ fn wanted(state: &State, inventory: &Inventory) -> Vec<(Change, &'static str)> {
         .copied()
         .filter(|node| state.wants_vote(*node) && !config.voters.contains(node) && returned(node))
         .collect();
-    changes.extend(missing.iter().map(|node| (Change::Add(*node), "it is back and caught up")));
+    changes.extend(missing.iter().map(|node| (Change::Add(*node), "it is there and caught up")));
     changes.extend(pair(state, !missing.is_empty()));
     let gone = config.voters.iter().filter(|node| !inventory.is_up(**node));
     changes.extend(gone.map(|node| (Change::Remove(*node), "nobody has reached it for long")));

@@ -105,6 +105,6 @@ fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<S
             let serves = leases.any(|l| l.holding.is_some_and(|epoch| epoch.plan >= plan.index));
             serves.then(|| format!("{} serves it", state.name_of(holder)))
         }
-        Matter::Voters | Matter::OrderRefused(_) => Some("recorded".into()),
+        Matter::Voters | Matter::Roster | Matter::OrderRefused(_) => Some("recorded".into()),
     }
 }

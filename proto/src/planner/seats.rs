@@ -58,6 +58,7 @@ fn cause(state: &State, inventory: &Inventory, spec: &EndpointSpec, plan: &Plan)
     let failed = inventory.down(old, &state.site).find(|(service, _)| spec.services.contains(*service));
     match failed {
         _ if is_silent(inventory, old, plan) => format!("{name} fell silent"),
+        _ if !state.members.contains_key(&old) => format!("{name} was removed"),
         _ if !state.candidates().contains(&old) => format!("{name} was drained"),
         Some((service, reason)) => format!("{service} failed on {name} ({reason})"),
         None => format!("{name} let its lease run out, or gave it back"),

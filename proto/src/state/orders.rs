@@ -4,10 +4,10 @@ use super::{SiteVersion, State};
 use crate::command::{Outcome, Refusal, no_such_node};
 use crate::id::{Name, NodeId};
 use crate::incident::Matter;
-use crate::limits::{ADDRESSES_MAX, COMPLAINTS_MAX, NODES_MAX, SITE_HISTORY_MAX};
+use crate::limits::{COMPLAINTS_MAX, SITE_HISTORY_MAX};
 use crate::order::{Act, Order};
 use crate::plan::Plan;
-use crate::roster::{Member, Operator, Standing, bounded_text};
+use crate::roster::{Operator, Standing, bounded_text};
 use crate::sign::Signed;
 use crate::site::{Complaint, Site};
 use alloc::{
@@ -52,12 +52,9 @@ impl State {
             Act::Rollback { base, to } => self.roll_back(base, to, &operator, unix_ms)?,
             Act::Move { endpoint, to } => self.move_to(index, &endpoint, to, &operator, unix_ms)?,
             Act::Drain { node, drained } => self.set_standing(node, drained)?,
-            Act::Admit(member) => self.admit(*member)?,
-            Act::SetRole { node, role } => {
-                self.members.get_mut(&node).ok_or_else(|| no_such_node(node))?.role = role;
-                Outcome::Done
-            }
-            Act::Remove(node) => self.remove(node)?,
+            Act::Admit(member) => self.admit(index, *member, &operator, unix_ms)?,
+            Act::SetRole { node, role } => self.set_role(index, node, role, &operator, unix_ms)?,
+            Act::Remove(node) => self.remove(index, node, &operator, unix_ms)?,
         };
         if let Some(operator) = self.operators.get_mut(&key) {
             operator.serial = order.serial;
@@ -144,44 +141,6 @@ impl State {
         let member = self.members.get_mut(&node).ok_or_else(|| no_such_node(node))?;
         member.standing = if drained { Standing::Drained } else { Standing::Active };
         Ok(Outcome::Done)
-    }
-
-    fn admit(&mut self, member: Member) -> Result<Outcome, Refusal> {
-        let taken = self.members.values().any(|m| m.key == member.key || m.name == member.name);
-        if taken {
-            return Err(Refusal::Forbidden(format!(
-                "a node with the name or key of {} is there already",
-                member.name
-            )));
-        }
-        if member.id <= self.node_id_max {
-            return Err(Refusal::Forbidden(format!(
-                "node ids are never used twice: take one above {}",
-                self.node_id_max
-            )));
-        }
-        if self.members.len() >= NODES_MAX {
-            return Err(Refusal::Forbidden(format!("{NODES_MAX} nodes are the most")));
-        }
-        if member.addresses.len() > ADDRESSES_MAX {
-            return Err(Refusal::Forbidden(format!(
-                "{} addresses: name at most {ADDRESSES_MAX}",
-                member.addresses.len()
-            )));
-        }
-        self.node_id_max = member.id;
-        self.members.insert(member.id, member);
-        Ok(Outcome::Done)
-    }
-
-    fn remove(&mut self, node: NodeId) -> Result<Outcome, Refusal> {
-        if self.config.voters.contains(&node) {
-            return Err(Refusal::Forbidden(format!(
-                "{} still votes: make it a learner first and wait until it does not",
-                self.name_of(node)
-            )));
-        }
-        self.members.remove(&node).map(|_| Outcome::Done).ok_or_else(|| no_such_node(node))
     }
 }
 

@@ -37,6 +37,11 @@ impl State {
     pub fn check_change(&self, change: Change, reports: &BTreeMap<NodeId, Report>) -> Result<(), Refusal> {
         let forbid = |why: &str| Err(Refusal::Forbidden(format!("{}: {why}", self.describe(change))));
         let charter = &self.site.charter;
+        if let Change::Remove(node) = change
+            && !self.can_do_without(node, reports)
+        {
+            return forbid("too few of the others answer to go on without it");
+        }
         match change {
             Change::Remove(node) if !self.wants_vote(node) => Ok(()),
             Change::Remove(node) => {
@@ -73,6 +78,13 @@ impl State {
         self.members.get(&node).is_some_and(|m| m.role.votes())
     }
 
+    /// Whether those who report would be a majority if `node` did not vote any more.
+    fn can_do_without(&self, node: NodeId, reports: &BTreeMap<NodeId, Report>) -> bool {
+        let staying = || self.config.voters.iter().filter(|voter| **voter != node);
+        let answering = staying().filter(|voter| reports.contains_key(voter)).count();
+        answering > staying().count() / 2
+    }
+
     fn observers(
         &self,
         node: NodeId,
@@ -85,7 +97,7 @@ impl State {
 
     fn describe(&self, change: Change) -> alloc::string::String {
         match change {
-            Change::Add(node) => format!("{} votes again", self.name_of(node)),
+            Change::Add(node) => format!("{} votes now", self.name_of(node)),
             Change::Remove(node) => format!("{} does not vote any more", self.name_of(node)),
             Change::EnterPair(node) => format!("{} may go on alone", self.name_of(node)),
             Change::LeavePair => "nobody may go on alone any more".into(),

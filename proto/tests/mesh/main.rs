@@ -3,5 +3,6 @@
 #![allow(missing_docs, clippy::as_conversions, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod faults;
+mod roster;
 mod takeover;
 mod world;

@@ -15,6 +15,7 @@ use stead_proto::mesh::{Effect, Event, Mesh, Now, RaftFacts, Records, Start, Upl
 use stead_proto::order::{Act, Order};
 use stead_proto::report::{GateSeen, ServiceSeen};
 use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
+use stead_proto::seed::Seed;
 use stead_proto::service::{Check, Service};
 use stead_proto::sign::SecretKey;
 use stead_proto::site::{Driver, EndpointSpec, HoldingText, Site};
@@ -37,6 +38,17 @@ pub(crate) fn web() -> Name {
     "web".parse().unwrap()
 }
 
+pub(crate) fn member(id: u64) -> Member {
+    Member {
+        id: NodeId(id),
+        name: format!("n{id}").parse().unwrap(),
+        key: key(id as u8).public(),
+        role: Role::Voter,
+        addresses: Vec::new(),
+        standing: Standing::Active,
+    }
+}
+
 pub(crate) fn genesis(nodes: u64) -> Genesis {
     let mut site = Site::default();
     site.services.insert(web(), Service::new(web(), Check::Tcp { port: 80 }));
@@ -50,14 +62,6 @@ pub(crate) fn genesis(nodes: u64) -> Genesis {
         holding: HoldingText::default(),
     };
     site.endpoints.insert(www(), spec);
-    let member = |id: u64| Member {
-        id: NodeId(id),
-        name: format!("n{id}").parse().unwrap(),
-        key: key(id as u8).public(),
-        role: Role::Voter,
-        addresses: Vec::new(),
-        standing: Standing::Active,
-    };
     let operator = Operator { name: "ann".parse().unwrap(), role: OperatorRole::Admin, serial: 0 };
     Genesis {
         nonce: [0; 16],
@@ -80,6 +84,8 @@ pub(crate) struct Node {
     pub(crate) term: u64,
     /// The kernel's gate: open until.
     pub(crate) gate: Instant,
+    /// What it was given when it was admitted.
+    pub(crate) seed: Option<Seed>,
 }
 
 pub(crate) struct World {
@@ -117,22 +123,28 @@ impl World {
             cut: BTreeSet::new(),
         };
         for id in (1..=nodes).map(NodeId) {
-            let node = Node {
-                mesh: None,
-                records: None,
-                incarnation: 0,
-                applied: 0,
-                memories: Memories::default(),
-                healthy: true,
-                holding_page: false,
-                joined: false,
-                term: 1,
-                gate: Instant::ZERO,
-            };
-            world.nodes.insert(id, node);
-            world.boot(id);
+            world.join(id, None);
         }
         world
+    }
+
+    /// The very first start of a node.
+    pub(crate) fn join(&mut self, id: NodeId, seed: Option<Seed>) {
+        let node = Node {
+            mesh: None,
+            records: None,
+            incarnation: 0,
+            applied: 0,
+            memories: Memories::default(),
+            healthy: true,
+            holding_page: false,
+            joined: false,
+            term: 1,
+            gate: Instant::ZERO,
+            seed,
+        };
+        self.nodes.insert(id, node);
+        self.boot(id);
     }
 
     pub(crate) fn state_at(&self, applied: usize) -> State {
@@ -147,6 +159,7 @@ impl World {
         let (now, applied) = (self.now, self.nodes[&id].applied);
         let state = Arc::new(self.state_at(applied));
         let node = self.nodes.get_mut(&id).unwrap();
+        let state = node.seed.as_ref().map_or(state.clone(), |seed| seed.view(state));
         let own = Memory { incarnation: node.incarnation, term: 1, durable: (1, applied as u64) };
         let newborn = node.incarnation == 0;
         let records = Records::resume(node.records.clone(), BootId([1; 16]), applied as u64, newborn, now);
@@ -220,7 +233,9 @@ impl World {
         let state = Arc::new(self.state_at(self.log.len()));
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {
-            if self.nodes[&id].mesh.is_some() && (id == leader || !self.cut.contains(&(leader, id))) {
+            let member = state.members.contains_key(&id);
+            if member && self.nodes[&id].mesh.is_some() && (id == leader || !self.cut.contains(&(leader, id)))
+            {
                 self.nodes.get_mut(&id).unwrap().applied = self.log.len();
                 self.push(self.now.after(HOP), id, Event::State(state.clone()));
             }
