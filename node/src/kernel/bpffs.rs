@@ -21,8 +21,8 @@ pub(super) fn directory(instance: &str, ifindex: u32) -> io::Result<PathBuf> {
     if !is_bpffs(root) {
         if mounts_are_private()? {
             return Err(io::Error::other(
-                "it is not mounted, and mounted by this unit in its private mount namespace it would vanish \
-                 with the agent; mount it for the whole host: mount -t bpf bpf /sys/fs/bpf",
+                "not mounted, and a mount of this unit's own would end with it: run `mount -t bpf bpf /sys/fs/bpf` \
+                 on the host",
             ));
         }
         mount("bpf", root, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;

@@ -54,17 +54,15 @@ impl Rung {
     /// What it costs to stand on this rung instead of the best one.
     const fn cost(self) -> &'static str {
         match self {
-            Self::Tcx => "nothing",
-            Self::Clsact => {
-                "nothing but tidiness: another program may remove the filter by flushing tc filters"
-            }
+            Self::Tcx => "nothing is lost",
+            Self::Clsact => "another program may remove the filter by flushing tc filters",
             Self::Nft => {
-                "a takeover waits 100 ms longer, an agent frozen together with its nft child in the middle of a \
-                 renewal may overrun, and VLAN-tagged frames are not seen"
+                "takeovers wait 100 ms longer, an agent frozen amid a renewal may overrun, and VLAN-tagged \
+                 frames are not seen"
             }
             Self::Lifetime => {
-                "a takeover waits 2.4 s longer, and the kernel does not promise even that: when an agent dies or \
-                 is stopped, two nodes may answer for a moment; install nftables on Linux 5.16 or later"
+                "a takeover waits 2.4 s longer, and when an agent dies or is stopped two nodes may answer for a \
+                 moment; install nftables on Linux 5.16 or later"
             }
         }
     }
@@ -94,7 +92,7 @@ pub struct Shortfall {
 
 impl fmt::Display for Shortfall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the lease cannot be enforced by {}: {}; {}", self.rung, self.why, self.cost)
+        write!(f, "no {}: {}; {}", self.rung, self.why, self.cost)
     }
 }
 
@@ -202,7 +200,11 @@ impl Gate {
                     retire(config, &uplink.name, rung);
                     return Ok((Self { rung, how }, shortfalls));
                 }
-                Err(why) => shortfalls.push(shortfall(rung, why)),
+                Err(why) => {
+                    // Two ways to attach the same program mostly fail for one reason, told once.
+                    shortfalls.retain(|known: &Shortfall| known.why != why);
+                    shortfalls.push(shortfall(rung, why));
+                }
             }
         }
         retire(config, &uplink.name, Rung::Lifetime);
@@ -314,7 +316,7 @@ fn shortfall(rung: Rung, why: String) -> Shortfall {
         Rung::Clsact => Rung::Nft,
         Rung::Nft | Rung::Lifetime => Rung::Lifetime,
     };
-    Shortfall { rung, why, cost: format!("{next} instead costs: {}", next.cost()) }
+    Shortfall { rung, why, cost: format!("with {next} instead, {}", next.cost()) }
 }
 
 fn check_instance(instance: &str) -> Result<(), GateError> {
@@ -342,6 +344,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rung_costs_fits_the_report_with_its_reason() {
+        let why = "/sys/fs/bpf cannot be used (not mounted, and a mount of this unit's own would end with it: run `mount -t bpf bpf /sys/fs/bpf` on the host)";
+        for rung in [Rung::Tcx, Rung::Clsact] {
+            let text = shortfall(rung, why.into()).to_string();
+            assert!(text.len() <= stead_proto::limits::TEXT_BYTES_MAX, "{} bytes: {text}", text.len());
+        }
+    }
+
+    #[test]
     fn every_rung_keeps_within_the_slack_that_leases_allow_for() {
         let slack_max = stead_proto::limits::GATE_SLACK_MAX.as_ms();
         assert!(Rung::ALL.into_iter().all(|rung| rung.slack_ms() <= slack_max));
@@ -350,6 +361,6 @@ mod tests {
     #[test]
     fn a_shortfall_is_a_sentence_with_reason_and_cost() {
         let text = shortfall(Rung::Tcx, "no CAP_BPF".into()).to_string();
-        assert!(text.contains("BPF (tcx): no CAP_BPF; BPF (clsact) instead costs:"), "{text}");
+        assert!(text.contains("no BPF (tcx): no CAP_BPF; with BPF (clsact) instead,"), "{text}");
     }
 }

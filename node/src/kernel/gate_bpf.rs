@@ -57,7 +57,7 @@ impl BpfGate {
             return Err(format!("{} is not an Ethernet interface", uplink.name));
         }
         let directory = bpffs::directory(&config.instance, config.uplink_ifindex)
-            .map_err(|error| format!("the BPF file system /sys/fs/bpf cannot be used ({error})"))?;
+            .map_err(|error| format!("/sys/fs/bpf cannot be used ({error})"))?;
         let mut object = EbpfLoader::new()
             .map_pin_path(SLOTS, map_path(&directory, SLOTS))
             .map_pin_path(EXPIRIES, map_path(&directory, EXPIRIES))
