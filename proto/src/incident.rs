@@ -114,11 +114,13 @@ impl Incidents {
         self.0.insert(index, incident);
     }
 
-    /// Ends the open incident about `matter`, if there is one, with a last line.
+    /// Ends the open incident about `matter`, if there is one, with a last line if there is more to say.
     pub(crate) fn close(&mut self, matter: &Matter, unix_ms: u64, text: &str) {
         let open = self.0.values_mut().rev().find(|i| i.closed_unix_ms.is_none() && i.matter == *matter);
         if let Some(incident) = open {
-            incident.push(Line { unix_ms, text: bounded_text(text) });
+            if !text.is_empty() {
+                incident.push(Line { unix_ms, text: bounded_text(text) });
+            }
             incident.closed_unix_ms = Some(unix_ms);
         }
     }

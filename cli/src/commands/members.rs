@@ -63,16 +63,16 @@ pub(super) async fn set_role(
 ) -> Result<Exit, Failure> {
     session.orderer()?;
     let answers = session.ask().await;
-    let (id, promote_after_ms) = {
+    let (id, votes, promote_after_ms) = {
         let agreement = Agreement::of(&answers);
         let state = settled_state(&agreement)?;
         let member = state.member_named(node.as_str()).ok_or_else(|| no_such_node(state, node))?;
         if !role.votes() {
             check_vote_can_go(&agreement, state, member)?;
         }
-        (member.id, state.site.charter.promote_after_ms)
+        (member.id, state.config.voters.contains(&member.id), state.site.charter.promote_after_ms)
     };
-    let text = if role.votes() {
+    let text = if role.votes() && !votes {
         let settled = crate::words::span(promote_after_ms.into());
         format!("{node} is a {} now; it votes once it has been up and caught up for {settled}", role.as_str())
     } else {

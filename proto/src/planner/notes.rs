@@ -105,6 +105,7 @@ fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<S
             let serves = leases.any(|l| l.holding.is_some_and(|epoch| epoch.plan >= plan.index));
             serves.then(|| format!("{} serves it", state.name_of(holder)))
         }
-        Matter::Voters | Matter::Roster | Matter::OrderRefused(_) => Some("recorded".into()),
+        // These do not last: their first line is all.
+        Matter::Voters | Matter::Roster | Matter::OrderRefused(_) => Some(String::new()),
     }
 }
