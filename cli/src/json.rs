@@ -1,8 +1,8 @@
 //! What `--json` prints: one document per command, in a shape that stays.
 //!
 //! Every document has `schema` (this is version 1) and `kind`. Fields are only ever added within a schema
-//! version; what is unknown is `null`, never left out. Times end in `_ms` (milliseconds, a duration) or
-//! `_unix_ms` (milliseconds since 1970); nodes are called by name. The same values are rendered for people.
+//! version; what is unknown is `null`, never left out. Times end in `_ms` (milliseconds, a duration), `_us`
+//! (microseconds) or `_unix_ms` (milliseconds since 1970); nodes are called by name. The same values are rendered for people.
 //!
 //! A failed command prints [`Failed`] on standard output; the exit code says the same as without `--json`.
 
@@ -131,6 +131,8 @@ pub struct Node {
     pub waiting: Option<String>,
     /// What it says is wrong with it.
     pub unwell: Vec<String>,
+    /// Whom it hears, by id.
+    pub reach: Vec<Reach>,
     /// How its kernel ends a lease: the rung of the ladder.
     pub gate: Option<String>,
     /// What it cannot do, and what that costs.
@@ -139,6 +141,17 @@ pub struct Node {
     pub addresses: Vec<String>,
     /// Its public key, 64 hexadecimal digits.
     pub key: Option<String>,
+}
+
+/// How one node hears another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reach {
+    /// Which other node.
+    pub node: String,
+    /// How long ago it heard it.
+    pub heard_ms_ago: u32,
+    /// The round-trip time, in microseconds; `null` if it is not known.
+    pub rtt_us: Option<u32>,
 }
 
 /// `endpoints`.

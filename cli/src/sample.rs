@@ -13,7 +13,7 @@ use stead_proto::incident::Incidents;
 use stead_proto::limits::ADMIN_FRAME_BYTES_MAX;
 use stead_proto::liveness::Liveness;
 use stead_proto::plan::{Epoch, Plan, Seat};
-use stead_proto::report::{ConfigSeen, GateSeen, LogSeen, Report, ServiceSeen};
+use stead_proto::report::{ConfigSeen, GateSeen, LogSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
 use stead_proto::state::{SiteVersion, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -172,10 +172,15 @@ fn report(id: u64) -> Report {
         },
         services,
         leases: Vec::new(),
-        reach: Vec::new(),
+        reach: (1..=3).filter(|other| *other != id).map(|other| (NodeId(other), reach(other))).collect(),
         gate: GateSeen { rung: "bpf".into(), slack_ms: 0, shortfalls: Vec::new() },
         unwell: Vec::new(),
     }
+}
+
+/// The witness is far away.
+const fn reach(other: u64) -> Reach {
+    Reach { heard_ms_ago: 40, rtt_us: if other == 3 { 12_480 } else { 310 } }
 }
 
 fn answer(id: u64, state: &State) -> Status {

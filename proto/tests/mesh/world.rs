@@ -80,6 +80,8 @@ pub(crate) struct Node {
     pub(crate) term: u64,
     /// The kernel's gate: open until.
     pub(crate) gate: Instant,
+    /// How slow it is, by what the node says from its next boot on.
+    pub(crate) slack_ms: u32,
 }
 
 pub(crate) struct World {
@@ -128,6 +130,7 @@ impl World {
                 joined: false,
                 term: 1,
                 gate: Instant::ZERO,
+                slack_ms: 0,
             };
             world.nodes.insert(id, node);
             world.boot(id);
@@ -162,7 +165,7 @@ impl World {
             memories: node.memories.clone(),
             election_timeout: Span::from_ms(1_000),
             seed: id.0,
-            gate: GateSeen { rung: "test".into(), slack_ms: 0, shortfalls: Vec::new() },
+            gate: GateSeen { rung: "test".into(), slack_ms: node.slack_ms, shortfalls: Vec::new() },
             uplink: self.uplink.clone(),
         };
         node.mesh = Some(Mesh::new(now, start));
