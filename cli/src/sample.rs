@@ -5,7 +5,9 @@ use crate::ask::{Answers, Heard, Way};
 use crate::site_file::SiteFile;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use stead_proto::admin::{Answer, EndpointStatus, PeerStatus, Request, Status};
+use stead_proto::admin::{
+    Answer, EndpointStatus, HandshakeRefusal, PeerStatus, Request, Status, TransportSeen,
+};
 use stead_proto::codec;
 use stead_proto::genesis::Genesis;
 use stead_proto::id::{ClusterId, Name, NodeId, PublicKey};
@@ -83,6 +85,15 @@ pub(crate) fn holding_page() -> Answers {
 pub(crate) fn contested() -> Answers {
     let mut answers = healthy();
     status(&mut answers, 2).endpoints[0].serving = Some((Epoch { plan: 97, rank: 1 }, 200));
+    answers
+}
+
+/// Node b runs a version that the others do not speak any more.
+pub(crate) fn refused() -> Answers {
+    let mut answers = healthy();
+    let transport = &mut status(&mut answers, 2).transport;
+    transport.refused_by_peers = [(HandshakeRefusal::WrongPlane, 7)].into();
+    transport.last_refused_by_peer = Some((HandshakeRefusal::WrongPlane, 700));
     answers
 }
 
@@ -210,6 +221,11 @@ fn answer(id: u64, state: &State) -> Status {
         own: report(id),
         peers: (1..=3).filter(|other| *other != id).map(peer).collect(),
         endpoints: vec![endpoint],
+        transport: TransportSeen {
+            // The normal noise of the Internet.
+            refused: [(HandshakeRefusal::UnknownKey, 12)].into(),
+            ..TransportSeen::default()
+        },
     }
 }
 

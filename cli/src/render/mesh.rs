@@ -94,7 +94,8 @@ pub(crate) fn nodes(nodes: &[Node], paint: Paint) -> String {
         ]);
     }
     let notes = nodes.iter().flat_map(|node| {
-        let all = node.details.iter().chain(&node.waiting).chain(&node.unwell).chain(&node.shortfalls);
+        let troubles = node.details.iter().chain(&node.waiting).chain(&node.unwell);
+        let all = troubles.chain(&node.refused).chain(&node.shortfalls);
         all.map(|note| format!("{}: {note}", node.name))
     });
     table.render(paint) + &advice(&notes.collect::<Vec<_>>())
