@@ -6,7 +6,7 @@ use crate::site_file::SiteFile;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use stead_proto::admin::{
-    Answer, EndpointStatus, HandshakeRefusal, PeerStatus, Request, Status, TransportSeen,
+    Answer, EndpointStatus, HandshakeRefusal, PeerRefusal, PeerStatus, Request, Status, TransportSeen,
 };
 use stead_proto::codec;
 use stead_proto::genesis::Genesis;
@@ -93,7 +93,8 @@ pub(crate) fn refused() -> Answers {
     let mut answers = healthy();
     let transport = &mut status(&mut answers, 2).transport;
     transport.refused_by_peers = [(HandshakeRefusal::WrongPlane, 7)].into();
-    transport.last_refused_by_peer = Some((HandshakeRefusal::WrongPlane, 700));
+    transport.last_refused_by_peer =
+        Some(PeerRefusal { peer: Some(NodeId(1)), why: HandshakeRefusal::WrongPlane, ms_ago: 700 });
     answers
 }
 

@@ -80,8 +80,8 @@ pub struct TransportSeen {
     pub refused: BTreeMap<HandshakeRefusal, u64>,
     /// Handshakes of its own that other nodes refused, per cause.
     pub refused_by_peers: BTreeMap<HandshakeRefusal, u64>,
-    /// The last of those that does not pass by itself, and how long ago it was, in milliseconds.
-    pub last_refused_by_peer: Option<(HandshakeRefusal, u64)>,
+    /// The last of those that does not pass by itself.
+    pub last_refused_by_peer: Option<PeerRefusal>,
     /// Connections that it closed because their key left the directory.
     pub evicted: u64,
     /// Connections that it closed because the same peer had a better one.
@@ -98,6 +98,17 @@ pub struct TransportSeen {
     pub busy: u64,
     /// Its own calls that timed out.
     pub calls_timed_out: u64,
+}
+
+/// That another node refused a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRefusal {
+    /// Which node was looked for; nothing if it came by itself.
+    pub peer: Option<NodeId>,
+    /// Why.
+    pub why: HandshakeRefusal,
+    /// How long ago, in milliseconds.
+    pub ms_ago: u64,
 }
 
 /// Why a handshake came to nothing.

@@ -41,7 +41,7 @@ pub(super) fn node(agreement: &Agreement<'_>, id: NodeId, heard: &Heard) -> Node
         waiting: status.and_then(|s| s.waiting.clone()),
         unwell: status.into_iter().flat_map(|s| &s.own.unwell).map(|u| u.as_str().into()).collect(),
         reach: status.into_iter().flat_map(|s| &s.own.reach).map(|seen| reach(agreement, seen)).collect(),
-        refused: status.and_then(|s| transport::refused(&s.transport)),
+        refused: status.and_then(|s| transport::refused(&s.transport, |peer| node_name(agreement, peer))),
         transport: status.map(|s| transport::transport(&s.transport)),
         gate: status.map(|s| s.own.gate.rung.clone()).filter(|rung| !rung.is_empty()),
         shortfalls: status.map(|s| s.own.gate.shortfalls.clone()).unwrap_or_default(),

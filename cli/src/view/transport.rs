@@ -3,14 +3,16 @@
 use crate::json::{Refusals, Transport};
 use std::collections::BTreeMap;
 use stead_proto::admin::{HandshakeRefusal, TransportSeen};
+use stead_proto::id::NodeId;
 
 /// A refused node dials again every second; after this long its peers have let it in.
 const LATELY_MS: u64 = 30_000;
 
 /// Why peers refuse a node at present, and what to do. Strangers whom it refuses itself are nobody's concern.
-pub(super) fn refused(seen: &TransportSeen) -> Option<String> {
-    let (why, _) = seen.last_refused_by_peer.filter(|(_, ms_ago)| *ms_ago < LATELY_MS)?;
-    why.remedy().map(|remedy| format!("a peer refuses this node: {remedy}"))
+pub(super) fn refused(seen: &TransportSeen, name_of: impl Fn(NodeId) -> String) -> Option<String> {
+    let last = seen.last_refused_by_peer.filter(|last| last.ms_ago < LATELY_MS)?;
+    let peer = last.peer.map_or_else(|| "a peer".into(), name_of);
+    last.why.remedy().map(|remedy| format!("{peer} refuses this node: {remedy}"))
 }
 
 pub(super) fn transport(seen: &TransportSeen) -> Transport {
@@ -48,15 +50,23 @@ fn refusals(seen: &BTreeMap<HandshakeRefusal, u64>) -> Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stead_proto::admin::PeerRefusal;
 
     #[test]
     fn a_node_is_refused_only_while_its_peers_do_it_and_never_for_the_strangers_that_it_refuses() {
-        let mut seen =
-            TransportSeen { refused: [(HandshakeRefusal::UnknownKey, 9)].into(), ..Default::default() };
+        let refused = |seen: &TransportSeen| refused(seen, |peer| peer.to_string());
+        let strangers = [(HandshakeRefusal::UnknownKey, 9)].into();
+        let mut seen = TransportSeen { refused: strangers, ..TransportSeen::default() };
         assert_eq!(refused(&seen), None);
-        seen.last_refused_by_peer = Some((HandshakeRefusal::WrongMesh, LATELY_MS - 1));
+        let last = PeerRefusal { peer: None, why: HandshakeRefusal::WrongMesh, ms_ago: LATELY_MS - 1 };
+        seen.last_refused_by_peer = Some(last);
         assert!(refused(&seen).is_some_and(|text| text.contains("compare genesis.bin")));
-        seen.last_refused_by_peer = Some((HandshakeRefusal::WrongMesh, LATELY_MS));
-        assert_eq!(refused(&seen), None);
+        for passed in [
+            PeerRefusal { ms_ago: LATELY_MS, ..last },
+            PeerRefusal { why: HandshakeRefusal::Crowded, ..last },
+        ] {
+            seen.last_refused_by_peer = Some(passed);
+            assert_eq!(refused(&seen), None);
+        }
     }
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 pub use stead_proto::admin::HandshakeRefusal as Refusal;
-use stead_proto::admin::TransportSeen;
+use stead_proto::admin::{PeerRefusal, TransportSeen};
+use stead_proto::id::NodeId;
 use tracing::{debug, warn};
 
 const SOURCES_MAX: usize = 64;
@@ -21,8 +22,8 @@ pub struct Counters {
     pub refused: BTreeMap<Refusal, u64>,
     /// Handshakes that the other side refused, per cause.
     pub refused_by_peer: BTreeMap<Refusal, u64>,
-    /// The last of those that does not pass by itself, and when that was.
-    pub last_refused_by_peer: Option<(Refusal, Instant)>,
+    /// The last of those that does not pass by itself: by whom, if that is known, why, and when.
+    pub last_refused_by_peer: Option<(Option<NodeId>, Refusal, Instant)>,
     /// Connections that were closed because their key left the directory.
     pub evicted: u64,
     /// Connections that were closed because the same peer had a better one.
@@ -77,7 +78,7 @@ struct Refusals {
     unreported: u64,
     reported_at: Option<Instant>,
     complained_at: Option<Instant>,
-    last_by_peer: Option<(Refusal, Instant)>,
+    last_by_peer: Option<(Option<NodeId>, Refusal, Instant)>,
 }
 
 impl Tally {
@@ -96,18 +97,19 @@ impl Tally {
     }
 
     /// Counts a handshake that the other side refused, and says at most once a minute what to do about it.
-    pub(super) fn refused_by_peer(&self, why: Refusal) {
+    pub(super) fn refused_by_peer(&self, why: Refusal, peer: Option<NodeId>) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         *refusals.theirs.entry(why).or_default() += 1;
         let Some(remedy) = why.remedy() else { return };
         let now = Instant::now();
-        refusals.last_by_peer = Some((why, now));
+        refusals.last_by_peer = Some((peer, why, now));
         if refusals.complained_at.is_some_and(|at| now.saturating_duration_since(at) < WARN_EVERY) {
             return;
         }
         refusals.complained_at = Some(now);
         drop(refusals);
-        warn!(?why, "a peer refuses this node: {remedy}");
+        let peer = peer.map(|peer| peer.to_string());
+        warn!(?why, peer, "a peer refuses this node: {remedy}");
     }
 
     pub(super) fn read(&self) -> Counters {
@@ -134,7 +136,11 @@ impl From<Counters> for TransportSeen {
         Self {
             refused: counters.refused,
             refused_by_peers: counters.refused_by_peer,
-            last_refused_by_peer: counters.last_refused_by_peer.map(|(why, at)| (why, ms_ago(at))),
+            last_refused_by_peer: counters.last_refused_by_peer.map(|(peer, why, at)| PeerRefusal {
+                peer,
+                why,
+                ms_ago: ms_ago(at),
+            }),
             evicted: counters.evicted,
             duplicates: counters.duplicates,
             stale: counters.stale,
