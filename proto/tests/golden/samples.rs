@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stead_proto::admin::{Answer, EndpointStatus, PeerStatus, Request, Status};
+use stead_proto::admin::{
+    Answer, EndpointStatus, HandshakeRefusal, PeerRefusal, PeerStatus, Request, Status, TransportSeen,
+};
 use stead_proto::command::{Command, Ground, Outcome, Refusal};
 use stead_proto::config::Change;
 use stead_proto::genesis::Genesis;
@@ -367,6 +369,33 @@ fn status() -> Status {
             holding_page: false,
             trouble: Some("none".into()),
         }],
+        transport: transport(),
+    }
+}
+
+fn transport() -> TransportSeen {
+    let refusals = chain(HandshakeRefusal::UnknownKey, |refusal| match refusal {
+        HandshakeRefusal::UnknownKey => Some(HandshakeRefusal::EvictedKey),
+        HandshakeRefusal::EvictedKey => Some(HandshakeRefusal::WrongNode),
+        HandshakeRefusal::WrongNode => Some(HandshakeRefusal::WrongMesh),
+        HandshakeRefusal::WrongMesh => Some(HandshakeRefusal::WrongPlane),
+        HandshakeRefusal::WrongPlane => Some(HandshakeRefusal::Malformed),
+        HandshakeRefusal::Malformed => Some(HandshakeRefusal::Crowded),
+        HandshakeRefusal::Crowded => None,
+    });
+    let last = PeerRefusal { peer: Some(NodeId(2)), why: HandshakeRefusal::WrongMesh, ms_ago: 9 };
+    TransportSeen {
+        refused: refusals.iter().map(|refusal| (*refusal, 3)).collect(),
+        refused_by_peers: BTreeMap::new(),
+        last_refused_by_peer: Some(last),
+        evicted: 1,
+        duplicates: 2,
+        stale: 3,
+        datagrams_dropped: 4,
+        oversize: 5,
+        reports_dropped: 6,
+        busy: 7,
+        calls_timed_out: 8,
     }
 }
 
