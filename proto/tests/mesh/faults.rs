@@ -292,3 +292,17 @@ fn a_node_with_more_addresses_than_a_snapshot_can_hold_is_not_admitted() {
     assert_eq!(outcome_of(Act::Admit(Box::new(member(8)))), Outcome::Done);
     assert!(matches!(outcome_of(Act::Admit(Box::new(member(9)))), Outcome::Refused(_)));
 }
+
+#[test]
+fn a_node_that_reaches_its_peers_late_asks_them_at_once() {
+    let (mut world, holder) = settled(3);
+    let back = other_than(&[holder]);
+    world.crash(back);
+    world.isolate(back, true);
+    world.boot(back);
+    world.run_ms(10);
+    world.isolate(back, false);
+    world.push(world.now, back, Event::Reached);
+    world.run_ms(10);
+    assert!(world.nodes[&back].joined, "it waits for its next question instead");
+}
