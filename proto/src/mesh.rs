@@ -169,7 +169,10 @@ impl Mesh {
             Event::Reached => self.greet(),
             Event::LeaderHeard => self.election.leader_heard(now.at),
             Event::Service { name, seen } => self.take_service(now.at, name, seen, out),
-            Event::Unwell { what, on } => self.take_unwell(what, on),
+            Event::Unwell { what, on } => {
+                self.take_unwell(what, on);
+                self.reconsider_all(now.at, out);
+            }
             Event::Trouble { endpoint, text } => {
                 self.take_trouble(endpoint, text);
                 self.reconsider_all(now.at, out);

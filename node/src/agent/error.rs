@@ -84,6 +84,14 @@ pub enum AgentError {
         /// What the peers saw.
         seen: Memory,
     },
+    /// Not a failure: the gate has to be opened on another interface, which a new start does.
+    #[error(
+        "the uplink {uplink} has appeared: start the agent again (a service manager does so by itself); what it promised and served is remembered"
+    )]
+    UplinkAppeared {
+        /// The configured name.
+        uplink: String,
+    },
     /// Something inside ended that must not.
     #[error("{0} ended unexpectedly: see the log; the agent has to be started again")]
     Ended(&'static str),

@@ -109,6 +109,20 @@ fn a_peer_that_boasts_of_a_slow_gate_cannot_keep_others_from_being_planned() {
 }
 
 #[test]
+fn an_endpoint_leaves_a_node_whose_uplink_is_gone_and_may_come_back_with_it() {
+    let (mut world, holder) = settled(3);
+    let unwell = |on| Event::Unwell { what: Unwell::UplinkMissing, on };
+    world.push(world.now, holder, unwell(true));
+    world.run_ms(2_000);
+    let [other] = world.holders()[..] else { panic!("held by {:?}", world.holders()) };
+    assert_ne!(other, holder);
+    world.push(world.now, other, unwell(true));
+    world.push(world.now, holder, unwell(false));
+    world.run_ms(2_000);
+    assert!(world.holders().len() == 1 && !world.holders().contains(&other), "{:?}", world.holders());
+}
+
+#[test]
 fn round_trips_are_reported_until_the_peer_is_not_connected_any_more() {
     let (mut world, _) = settled(3);
     let told = |world: &World| {
