@@ -38,6 +38,16 @@ pub enum AgentError {
         /// What is wrong.
         source: GenesisError,
     },
+    /// Something that this node wrote down about itself or the others.
+    #[error(
+        "the store holds {key:?} in a form that this stead cannot read ({source}): start the version that wrote it"
+    )]
+    Fact {
+        /// What.
+        key: String,
+        /// What is wrong with it.
+        source: stead_proto::codec::CodecError,
+    },
     /// Not one of us.
     #[error(
         "neither genesis nor roster knows a node {name} with this key: check `name` in agent.toml, and that key, genesis and roster belong together; a node that was admitted later needs `roster = \"roster.bin\"`, the file that `stead admit {name}=ADDRESS --out DIR` wrote"

@@ -302,8 +302,9 @@ fn read_meta<T: serde::de::DeserializeOwned>(
     consensus: &Consensus,
     key: &str,
 ) -> Result<Option<T>, AgentError> {
-    let bytes = consensus.meta_get(key)?;
-    Ok(bytes.and_then(|bytes| codec::decode(&bytes, COMMAND_FRAME_BYTES_MAX).ok()))
+    let Some(bytes) = consensus.meta_get(key)? else { return Ok(None) };
+    let value = codec::decode(&bytes, COMMAND_FRAME_BYTES_MAX);
+    value.map(Some).map_err(|source| AgentError::Fact { key: key.into(), source })
 }
 
 async fn raise_incarnation(consensus: &Consensus, incarnation: u64) -> Result<(), AgentError> {
