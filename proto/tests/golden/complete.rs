@@ -28,12 +28,13 @@ fn no_two_samples_share_a_name() {
 }
 
 #[test]
-fn the_search_sees_derives_of_several_lines_and_no_tests() {
+fn the_search_sees_derives_of_several_lines_and_full_names_and_no_tests() {
     let text = "#[derive(\n    Clone,\n    Serialize,\n)]\n#[serde(transparent)]\n/// It.\npub struct A(u8);\n\
                 #[derive(Clone)]\nenum B {}\n#[derive(Serialize)]\npub(crate) enum C {}\n\
                 impl Serialize for D<u8> {\n}\n\
+                #[derive(Clone, serde::Serialize)]\nstruct F;\n\
                 #[cfg(test)]\nmod tests {\n    #[derive(Serialize)]\n    struct E;\n}\n";
-    assert_eq!(found_in(text), ["A", "C", "D"]);
+    assert_eq!(found_in(text), ["A", "C", "F", "D"]);
 }
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
@@ -61,7 +62,7 @@ fn found_in(text: &str) -> Vec<String> {
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap();
     let derived = text.split("#[derive(").skip(1).filter_map(|rest| {
         let (derives, item) = rest.split_once(")]")?;
-        let is_serialised = derives.split([',', ' ', '\n']).any(|word| word == "Serialize");
+        let is_serialised = derives.split([',', ' ', '\n', ':']).any(|word| word == "Serialize");
         is_serialised.then(|| declared(item))
     });
     let by_hand = text.split("Serialize for ").skip(1).map(word);
