@@ -105,12 +105,8 @@ impl Drivers {
         }
     }
 
-    /// What came while the queue was full: it is newer than all that the queue holds.
     fn catch_up(&mut self) {
-        while let Ok(order) = self.orders.queue.try_recv() {
-            self.carry_out(order);
-        }
-        for order in self.orders.late() {
+        for order in self.orders.rest() {
             self.carry_out(order);
         }
     }

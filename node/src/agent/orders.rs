@@ -14,6 +14,8 @@ use stead_proto::time::Instant;
 
 /// Orders that may wait: a few for each endpoint.
 const ORDERS_MAX: usize = 64;
+/// Addresses that one endpoint can have had while the driver was busy; each change is an operator's order.
+const ENDPOINT_ORDERS_MAX: usize = 64;
 
 /// An order to the driver.
 #[derive(Debug)]
@@ -45,10 +47,22 @@ impl Drive {
             Self::Announce | Self::Look => None,
         }
     }
+
+    /// Whether an older order for the same endpoint need not be carried out any more: all but giving up another
+    /// address, or the same one moved in another way.
+    fn makes_void(&self, older: &Self) -> bool {
+        let (Self::Serve { serving, .. } | Self::Cease { serving, .. }) = self else { return false };
+        match older {
+            Self::Cease { serving: old, .. } => {
+                old.spec.address == serving.spec.address && old.spec.driver == serving.spec.driver
+            }
+            Self::Serve { .. } | Self::Announce | Self::Look => true,
+        }
+    }
 }
 
-/// The last order for each endpoint that found the queue full: what came before it no longer matters.
-type Overflow = Arc<Mutex<BTreeMap<Name, Drive>>>;
+/// What found the queue full, by endpoint: the last order, and before it only what it does not make void.
+type Overflow = Arc<Mutex<BTreeMap<Name, Vec<Drive>>>>;
 type Leases = Arc<Mutex<BTreeMap<Name, Arc<AtomicU64>>>>;
 
 /// The driver's thread, as the owner sees it.
@@ -80,9 +94,11 @@ fn channel_of(room: usize) -> (DriverHandle, Orders) {
 }
 
 impl Orders {
-    /// What came while the queue was full; to be taken when the queue is empty, for it is newer.
-    pub(super) fn late(&self) -> impl Iterator<Item = Drive> + use<> {
-        std::mem::take(&mut *self.overflow.lock().unwrap_or_else(PoisonError::into_inner)).into_values()
+    /// All that has not been taken yet, in order, also what came while the queue was full.
+    pub(super) fn rest(&self) -> Vec<Drive> {
+        // Under the lock, for nothing newer may get into the queue meanwhile.
+        let mut overflow = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
+        self.queue.try_iter().chain(std::mem::take(&mut *overflow).into_values().flatten()).collect()
     }
 
     /// When an endpoint's lease ends, as far as the owner has said.
@@ -111,7 +127,11 @@ impl DriverHandle {
             return;
         };
         tracing::warn!(%endpoint, "the endpoint driver does not keep up");
-        overflow.insert(endpoint, order);
+        let waiting = overflow.entry(endpoint).or_default();
+        waiting.retain(|older| !order.makes_void(older));
+        if waiting.len() < ENDPOINT_ORDERS_MAX {
+            waiting.push(order);
+        }
     }
 
     /// Moves the end of an endpoint's lease.
@@ -130,8 +150,12 @@ mod tests {
     use stead_proto::site::{EndpointSpec, HoldingText};
 
     fn serve(name: &str, rank: u32) -> Drive {
+        Drive::Serve { endpoint: name.parse().unwrap(), serving: serving([127, 0, 0, 1], rank) }
+    }
+
+    fn serving(address: [u8; 4], rank: u32) -> Box<Serving> {
         let spec = EndpointSpec {
-            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            address: std::net::IpAddr::from(address),
             ports: Vec::new(),
             services: std::collections::BTreeSet::new(),
             driver: Driver::Vip,
@@ -140,8 +164,7 @@ mod tests {
             holding: HoldingText::default(),
         };
         let (epoch, until) = (Epoch { plan: 1, rank }, Instant::ZERO);
-        let serving = Box::new(Serving { epoch, until, spec, holding_page: false });
-        Drive::Serve { endpoint: name.parse().unwrap(), serving }
+        Box::new(Serving { epoch, until, spec, holding_page: false })
     }
 
     #[test]
@@ -157,12 +180,25 @@ mod tests {
         );
         handle.tell(serve("www", 100));
         let ranks: Vec<u32> = orders
-            .late()
+            .rest()
+            .into_iter()
             .map(|order| match order {
                 Drive::Serve { serving, .. } => serving.epoch.rank,
                 Drive::Cease { .. } | Drive::Announce | Drive::Look => u32::MAX,
             })
             .collect();
         assert_eq!(ranks, [99, 100], "mail, then www, which must not overtake its earlier order");
+    }
+
+    #[test]
+    fn an_address_that_an_endpoint_left_is_given_up_however_full_the_queue_was() {
+        let (handle, orders) = channel_of(1);
+        let www = || "www".parse().unwrap();
+        handle.tell(Drive::Look);
+        handle.tell(Drive::Serve { endpoint: www(), serving: serving([127, 0, 0, 1], 1) });
+        handle.tell(Drive::Cease { endpoint: www(), serving: serving([127, 0, 0, 1], 1) });
+        handle.tell(Drive::Serve { endpoint: www(), serving: serving([127, 0, 0, 2], 2) });
+        assert!(matches!(orders.rest()[..], [Drive::Look, Drive::Cease { .. }, Drive::Serve { .. }]));
+        assert!(orders.rest().is_empty());
     }
 }

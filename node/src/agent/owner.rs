@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use stead_proto::admin::Status;
 use stead_proto::id::{Name, NodeId};
+use stead_proto::limits::LEASE_MAX;
 use stead_proto::mesh::{Effect, Event, Mesh, Now, Records, Serving};
 use stead_proto::report::Unwell;
 use stead_proto::site::{Driver, EndpointSpec};
@@ -70,16 +71,15 @@ impl Owner {
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         let mut effects = Vec::new();
         loop {
+            // Whatever else happens: what waits does not wait for a quiet moment.
+            self.worker.retry();
             let event = tokio::select! {
                 biased;
                 Some(datagram) = inlets.datagrams.recv() => {
                     Event::Datagram { from: datagram.from, bytes: datagram.bytes.into() }
                 }
                 () = sleep_until(self.mesh.deadline()) => Event::Timer,
-                () = tokio::time::sleep(outbox::RETRY_AFTER), if self.worker.waits() => {
-                    self.worker.retry();
-                    continue;
-                }
+                () = tokio::time::sleep(outbox::RETRY_AFTER), if self.worker.waits() => continue,
                 Some(event) = inlets.events.recv() => event,
                 Some(query) = inlets.queries.recv() => {
                     let status = self.mesh.status(now(), VERSION);
@@ -214,8 +214,10 @@ impl Owner {
         if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec))
             && let Err(error) = gate.close(serving.spec.address)
         {
-            // What follows tells the others that this gate is closed: it has to be true by then.
-            let closed = serving.until.after(Span::from_ms(gate.rung().slack_ms()));
+            // What follows tells the others that this gate is closed: it has to be true by then. An agent that
+            // was started anew may have been told an older end than the kernel.
+            let latest = serving.until.max(clock::now().after(LEASE_MAX));
+            let closed = latest.after(Span::from_ms(gate.rung().slack_ms()));
             tracing::error!(%error, "cannot close the gate: waiting until it closes by itself");
             std::thread::sleep(Duration::from_nanos(closed.since(clock::now()).as_ns()));
         }
