@@ -55,8 +55,15 @@ fn reach() -> impl Strategy<Value = (NodeId, Reach)> {
 }
 
 fn log() -> impl Strategy<Value = LogSeen> {
-    (number(), (number(), number()), number(), any::<[u8; 32]>(), of(node())).prop_map(
-        |(term, durable, applied, digest, leader)| LogSeen { term, durable, applied, digest, leader },
+    (number(), node(), (number(), number()), number(), any::<[u8; 32]>(), of(node())).prop_map(
+        |(term, voted_for, durable, applied, digest, leader)| LogSeen {
+            term,
+            voted_for,
+            durable,
+            applied,
+            digest,
+            leader,
+        },
     )
 }
 

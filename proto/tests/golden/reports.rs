@@ -33,6 +33,7 @@ fn config_seen() -> ConfigSeen {
 fn log_seen() -> LogSeen {
     LogSeen {
         term: 251,
+        voted_for: NodeId(2),
         durable: (251, 70_001),
         applied: 70_000,
         digest: [0xd1; 32],
