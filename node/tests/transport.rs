@@ -536,6 +536,20 @@ async fn dropping_the_last_handle_tells_the_peers_and_frees_the_port() {
 }
 
 #[tokio::test]
+async fn what_was_said_last_arrives_before_the_end() {
+    let (a, mut b) = pair().await;
+    // As an agent that stops: nothing else runs on this thread between the last words and the end.
+    for n in 0..8_u8 {
+        a.transport.send_datagram(id(2), Bytes::from(vec![n; 200])).unwrap();
+    }
+    a.transport.close(SOON).await;
+    for n in 0..8_u8 {
+        let last = tokio::time::timeout(SOON, b.datagrams.recv()).await.expect("every last word").unwrap();
+        assert_eq!(last.bytes, vec![n; 200]);
+    }
+}
+
+#[tokio::test]
 async fn idle_connections_of_an_operator_keep_no_place_from_busy_ones() {
     let operator = identity(77);
     let a = node(1, [(operator.public(), Who::Operator)].into());

@@ -101,7 +101,10 @@ pub(super) async fn run(
         if transport_sender.send(started).is_ok()
             && let Ok((owner, inlets)) = owner.await
         {
+            let transport = owner.transport.clone();
             owner.run(inlets).await;
+            // Here, because the connections live on this thread: without it the owner's last words never leave.
+            transport.close(FAREWELL).await;
         }
     })
     .map_err(AgentError::Threads)?;
@@ -204,7 +207,6 @@ pub(super) async fn run(
     let ended = wait_for_end(worker, tasks, config).await;
     let _ = event_sender.send(Event::Stop).await;
     let thread = tokio::task::spawn_blocking(move || (thread.join(), driver_thread.join()));
-    transport.close(FAREWELL).await;
     let _ = tokio::time::timeout(META_DEADLINE, thread).await;
     consensus.shutdown().await?;
     ended
