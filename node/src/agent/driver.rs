@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -91,26 +90,12 @@ pub(super) fn start(
 impl Drivers {
     fn run(mut self) {
         loop {
-            match self.orders.queue.recv_timeout(self.pause()) {
-                Ok(order) => self.carry_out(order),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            self.catch_up();
+            let Some(orders) = self.orders.take(self.pause()) else { break };
+            orders.into_iter().for_each(|order| self.carry_out(order));
             self.look_after();
         }
         for (endpoint, served) in std::mem::take(&mut self.served) {
             self.cease(&endpoint, &served.serving);
-        }
-    }
-
-    /// What came while the queue was full: it is newer than all that the queue holds.
-    fn catch_up(&mut self) {
-        while let Ok(order) = self.orders.queue.try_recv() {
-            self.carry_out(order);
-        }
-        for order in self.orders.late() {
-            self.carry_out(order);
         }
     }
 
