@@ -14,6 +14,7 @@ mod command;
 mod driver;
 mod error;
 mod inbox;
+mod inlets;
 mod links;
 mod orders;
 mod outbox;

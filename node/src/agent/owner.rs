@@ -13,40 +13,24 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use stead_proto::admin::Status;
 use stead_proto::id::{Name, NodeId};
 use stead_proto::mesh::{Effect, Event, Mesh, Now, Records, Serving};
 use stead_proto::report::Unwell;
 use stead_proto::site::{Driver, EndpointSpec};
 use stead_proto::state::State;
 use stead_proto::time::{Instant, Span};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use super::inlets::{Inlets, Work};
 use super::orders::{Drive, DriverHandle};
 use super::outbox::{self, Outbox};
 use super::records_file::RecordsFile;
 use crate::clock;
 use crate::kernel::gate::Gate;
-use crate::transport::{Datagram, Transport};
+use crate::transport::Transport;
 
 /// The version that a status shows.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The longest sleep; a deadline far away is looked at again.
-const SLEEP_MAX: Duration = Duration::from_secs(1);
-
-/// A question for [`Mesh::status`].
-#[derive(Debug)]
-pub(super) struct StatusQuery {
-    pub(super) reply: oneshot::Sender<Box<Status>>,
-}
-
-/// Where the owner gets its work from.
-#[derive(Debug)]
-pub(super) struct Inlets {
-    pub(super) datagrams: mpsc::Receiver<Datagram>,
-    pub(super) events: mpsc::Receiver<Event>,
-    pub(super) queries: mpsc::Receiver<StatusQuery>,
-}
 
 /// The core and its hands.
 pub(super) struct Owner {
@@ -70,23 +54,16 @@ impl Owner {
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         let mut effects = Vec::new();
         loop {
-            let event = tokio::select! {
-                biased;
-                Some(datagram) = inlets.datagrams.recv() => {
-                    Event::Datagram { from: datagram.from, bytes: datagram.bytes.into() }
-                }
-                () = sleep_until(self.mesh.deadline()) => Event::Timer,
-                () = tokio::time::sleep(outbox::RETRY_AFTER), if self.worker.waits() => {
-                    self.worker.retry();
-                    continue;
-                }
-                Some(event) = inlets.events.recv() => event,
-                Some(query) = inlets.queries.recv() => {
+            self.worker.retry();
+            let again = self.worker.waits().then_some(outbox::RETRY_AFTER);
+            let event = match inlets.next(self.mesh.deadline(), again).await {
+                Work::Event(event) => event,
+                Work::Query(query) => {
                     let status = self.mesh.status(now(), VERSION);
                     let _ = query.reply.send(Box::new(status));
                     continue;
                 }
-                else => return,
+                Work::Retry => continue,
             };
             if let Event::State(state) = &event {
                 self.follow(state);
@@ -246,11 +223,6 @@ fn log_failure<E: std::fmt::Display>(what: &str, result: Result<(), E>) {
 pub(super) fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { at: clock::now(), unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
-}
-
-async fn sleep_until(deadline: Instant) {
-    let left = Duration::from_nanos(deadline.since(clock::now()).as_ns());
-    tokio::time::sleep(left.min(SLEEP_MAX)).await;
 }
 
 /// Tells the owner that something is wrong with this node, or is not any more.

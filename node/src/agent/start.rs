@@ -24,8 +24,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::admin::Admin;
 use super::error::{AgentError, WayBack};
 use super::inbox::Inbox;
+use super::inlets::{Inlets, StatusQuery};
 use super::outbox::Outbox;
-use super::owner::{Inlets, Owner, StatusQuery, tell_unwell, vips};
+use super::owner::{Owner, tell_unwell, vips};
 use super::pages::Pages;
 use super::peer::QuicCourier;
 use super::records_file::RecordsFile;
@@ -162,7 +163,7 @@ pub(super) async fn run(
         unwritten: None,
         withheld: BTreeSet::new(),
     };
-    let inlets = Inlets { datagrams, events, queries };
+    let inlets = Inlets::new(datagrams, events, queries);
     owner_sender.send((owner, inlets)).map_err(|_| AgentError::Ended("the lease thread"))?;
 
     let joined = Arc::new(AtomicBool::new(false));
