@@ -1,8 +1,8 @@
 //! What `--json` prints: one document per command, in a shape that stays.
 //!
 //! Every document has `schema` (this is version 1) and `kind`. Fields are only ever added within a schema
-//! version; what is unknown is `null`, never left out. Times end in `_ms` (milliseconds, a duration) or
-//! `_unix_ms` (milliseconds since 1970); nodes are called by name. The same values are rendered for people.
+//! version; what is unknown is `null`, never left out. Times end in `_ms` (milliseconds, a duration), `_us`
+//! (microseconds) or `_unix_ms` (milliseconds since 1970); nodes are called by name. The same values are rendered for people.
 //!
 //! A failed command prints [`Failed`] on standard output; the exit code says the same as without `--json`.
 
@@ -131,6 +131,12 @@ pub struct Node {
     pub waiting: Option<String>,
     /// What it says is wrong with it.
     pub unwell: Vec<String>,
+    /// Whom it hears, by id.
+    pub reach: Vec<Reach>,
+    /// Why its peers refuse its connections at present, and what to do about it.
+    pub refused: Option<String>,
+    /// What its connections came to, since its agent was started.
+    pub transport: Option<Transport>,
     /// How its kernel ends a lease: the rung of the ladder.
     pub gate: Option<String>,
     /// What it cannot do, and what that costs.
@@ -139,6 +145,61 @@ pub struct Node {
     pub addresses: Vec<String>,
     /// Its public key, 64 hexadecimal digits.
     pub key: Option<String>,
+}
+
+/// How one node hears another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reach {
+    /// Which other node.
+    pub node: String,
+    /// How long ago it heard it.
+    pub heard_ms_ago: u32,
+    /// The round-trip time, in microseconds; `null` if it is not known.
+    pub rtt_us: Option<u32>,
+}
+
+/// What a node's connections came to: counters that begin anew with its agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Transport {
+    /// Handshakes that it refused; strangers who knock are among them.
+    pub refused: Refusals,
+    /// Its own handshakes that other nodes refused.
+    pub refused_by_peers: Refusals,
+    /// Connections that it closed because their key was not in the roster any more.
+    pub evicted: u64,
+    /// Connections that it closed because the same peer had a better one.
+    pub duplicates: u64,
+    /// Connections that it closed because calls on them timed out.
+    pub stale: u64,
+    /// Lease messages that were dropped because too many waited.
+    pub datagrams_dropped: u64,
+    /// Messages that were longer than allowed.
+    pub oversize: u64,
+    /// Reports that were replaced by a newer one before they were sent.
+    pub reports_dropped: u64,
+    /// Messages that were refused because too many waited.
+    pub busy: u64,
+    /// Its own requests to peers that timed out.
+    pub calls_timed_out: u64,
+}
+
+/// Refused handshakes, per cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Refusals {
+    /// A key that was never in the roster.
+    pub unknown_key: u64,
+    /// A key that is not in the roster any more.
+    pub evicted_key: u64,
+    /// Another node than the one that was looked for.
+    pub wrong_node: u64,
+    /// Another mesh.
+    pub wrong_mesh: u64,
+    /// Another protocol version, or a part of it that is not for this peer.
+    pub wrong_plane: u64,
+    /// Anything else.
+    pub malformed: u64,
+    /// Too many at once.
+    pub crowded: u64,
 }
 
 /// `endpoints`.

@@ -68,6 +68,11 @@ mod tests {
     }
 
     #[test]
+    fn status_with_a_node_that_its_peers_refuse() {
+        insta::assert_snapshot!(shown(&sample::refused()));
+    }
+
+    #[test]
     fn status_with_two_holders() {
         insta::assert_snapshot!(shown(&sample::contested()));
     }

@@ -5,7 +5,9 @@ use crate::ask::{Answers, Heard, Way};
 use crate::site_file::SiteFile;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use stead_proto::admin::{Answer, EndpointStatus, PeerStatus, Request, Status};
+use stead_proto::admin::{
+    Answer, EndpointStatus, HandshakeRefusal, PeerRefusal, PeerStatus, Request, Status, TransportSeen,
+};
 use stead_proto::codec;
 use stead_proto::genesis::Genesis;
 use stead_proto::id::{ClusterId, Name, NodeId, PublicKey};
@@ -13,7 +15,7 @@ use stead_proto::incident::Incidents;
 use stead_proto::limits::ADMIN_FRAME_BYTES_MAX;
 use stead_proto::liveness::Liveness;
 use stead_proto::plan::{Epoch, Plan, Seat};
-use stead_proto::report::{ConfigSeen, GateSeen, LogSeen, Report, ServiceSeen};
+use stead_proto::report::{ConfigSeen, GateSeen, LogSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
 use stead_proto::state::{SiteVersion, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -83,6 +85,16 @@ pub(crate) fn holding_page() -> Answers {
 pub(crate) fn contested() -> Answers {
     let mut answers = healthy();
     status(&mut answers, 2).endpoints[0].serving = Some((Epoch { plan: 97, rank: 1 }, 200));
+    answers
+}
+
+/// Node b runs a version that the others do not speak any more.
+pub(crate) fn refused() -> Answers {
+    let mut answers = healthy();
+    let transport = &mut status(&mut answers, 2).transport;
+    transport.refused_by_peers = [(HandshakeRefusal::WrongPlane, 7)].into();
+    transport.last_refused_by_peer =
+        Some(PeerRefusal { peer: Some(NodeId(1)), why: HandshakeRefusal::WrongPlane, ms_ago: 700 });
     answers
 }
 
@@ -172,10 +184,15 @@ fn report(id: u64) -> Report {
         },
         services,
         leases: Vec::new(),
-        reach: Vec::new(),
+        reach: (1..=3).filter(|other| *other != id).map(|other| (NodeId(other), reach(other))).collect(),
         gate: GateSeen { rung: "bpf".into(), slack_ms: 0, shortfalls: Vec::new() },
         unwell: Vec::new(),
     }
+}
+
+/// The witness is far away.
+const fn reach(other: u64) -> Reach {
+    Reach { heard_ms_ago: 40, rtt_us: if other == 3 { 12_480 } else { 310 } }
 }
 
 fn answer(id: u64, state: &State) -> Status {
@@ -205,6 +222,11 @@ fn answer(id: u64, state: &State) -> Status {
         own: report(id),
         peers: (1..=3).filter(|other| *other != id).map(peer).collect(),
         endpoints: vec![endpoint],
+        transport: TransportSeen {
+            // The normal noise of the Internet.
+            refused: [(HandshakeRefusal::UnknownKey, 12)].into(),
+            ..TransportSeen::default()
+        },
     }
 }
 

@@ -8,6 +8,7 @@ mod facts;
 mod incident;
 mod node;
 mod service;
+mod transport;
 mod why;
 
 pub(crate) use facts::{changes, facts};

@@ -121,14 +121,98 @@ fn two_agents_do_not_share_a_store() {
     drop(open(&at, Create::Never).unwrap());
 }
 
+/// What a creation is made of, in the order in which it moves its parts to their places.
+const PARTS: [&str; 4] = ["sled", "snapshots", "reserve", "LAYOUT"];
+
+/// A directory in which the creation of a store ended after `moved` parts had been moved.
+fn interrupted(at: &Path, moved: usize) {
+    drop(open(at, Create::IfAbsent).unwrap());
+    fs::create_dir(at.join("unfinished")).unwrap();
+    for part in &PARTS[moved..] {
+        fs::rename(at.join(part), at.join("unfinished").join(part)).unwrap();
+    }
+}
+
 #[test]
-fn an_interrupted_creation_is_begun_again() {
+fn a_creation_interrupted_anywhere_is_no_store_and_is_begun_again() {
+    for moved in 0..PARTS.len() {
+        let dir = tempfile::tempdir().unwrap();
+        interrupted(dir.path(), moved);
+        let refused = open(dir.path(), Create::Never).map(drop);
+        assert!(matches!(refused, Err(StoreError::Absent { .. })), "{moved}: {refused:?}");
+        drop(open(dir.path(), Create::IfAbsent).unwrap());
+        assert!(!dir.path().join("unfinished").exists());
+        drop(open(dir.path(), Create::Never).unwrap());
+    }
+}
+
+#[test]
+fn a_creation_interrupted_after_its_last_step_is_a_store() {
     let dir = tempfile::tempdir().unwrap();
-    let at = dir.path().join("store");
-    fs::create_dir_all(dir.path().join("store.unfinished/sled")).unwrap();
-    fs::create_dir(&at).unwrap();
-    drop(open(&at, Create::IfAbsent).unwrap());
-    assert!(!dir.path().join("store.unfinished").exists());
+    let store = open(dir.path(), Create::IfAbsent).unwrap();
+    store.write(&[put(1, b"kept")]).unwrap();
+    store.sync().unwrap();
+    drop(store);
+    interrupted(dir.path(), PARTS.len());
+    let store = open(dir.path(), Create::IfAbsent).unwrap();
+    assert_eq!(store.get(Tree::Log, &key(1)).unwrap(), Some(b"kept".to_vec()));
+    assert!(!dir.path().join("unfinished").exists());
+}
+
+#[test]
+fn what_is_not_ours_is_never_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    for (number, prepare) in
+        [(|_| ()) as fn(&Path), |at| interrupted(at, 0), |at| interrupted(at, 3)].into_iter().enumerate()
+    {
+        let at = dir.path().join(number.to_string());
+        fs::create_dir(&at).unwrap();
+        prepare(&at);
+        fs::write(at.join("photos"), b"dear to somebody").unwrap();
+        let there = |at: &Path| {
+            let names = fs::read_dir(at).unwrap().map(|entry| entry.unwrap().file_name());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = there(&at);
+        let refused = open(&at, Create::IfAbsent).map(drop);
+        assert!(matches!(refused, Err(StoreError::Lost { .. })), "{number}: {refused:?}");
+        assert_eq!(there(&at), before);
+        assert_eq!(fs::read(at.join("photos")).unwrap(), b"dear to somebody");
+    }
+}
+
+#[test]
+fn a_store_begins_on_a_volume_of_its_own() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test mounts a file system of its own: run it as root"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().to_path_buf();
+    // The mount vanishes with the thread that sees it, and with the threads of the store.
+    let on_a_volume = std::thread::spawn(move || {
+        mount_tmpfs_of_this_thread(&at);
+        fs::create_dir(at.join("lost+found")).unwrap();
+        assert!(matches!(open(&at, Create::Never), Err(StoreError::Absent { .. })));
+        let store = open(&at, Create::IfAbsent).unwrap();
+        store.write(&[put(1, b"one")]).unwrap();
+        store.sync().unwrap();
+        drop(store);
+        let store = open(&at, Create::Never).unwrap();
+        assert_eq!(store.get(Tree::Log, &key(1)).unwrap(), Some(b"one".to_vec()));
+        assert!(at.join("lost+found").exists());
+    });
+    on_a_volume.join().unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "it was written beside the volume");
+}
+
+#[expect(unsafe_code, reason = "unshare is unsafe in rustix because of the file table")]
+fn mount_tmpfs_of_this_thread(at: &Path) {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    // SAFETY: only the mount namespace is unshared, no file descriptor table.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+    mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(c"size=64m")).unwrap();
 }
 
 /// A byte that changed under a value is an error, or makes the store lost; it is never another answer.

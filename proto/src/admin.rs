@@ -11,7 +11,7 @@ use crate::plan::Epoch;
 use crate::report::Report;
 use crate::sign::Signed;
 use crate::state::State;
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// A question or an order.
@@ -73,6 +73,83 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
+    /// What its connections came to.
+    pub transport: TransportSeen,
+}
+
+/// What a node's transport refused, dropped and gave up, since its agent was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransportSeen {
+    /// Handshakes that it refused, per cause. Strangers who knock are among them.
+    pub refused: BTreeMap<HandshakeRefusal, u64>,
+    /// Handshakes of its own that other nodes refused, per cause.
+    pub refused_by_peers: BTreeMap<HandshakeRefusal, u64>,
+    /// The last of those that does not pass by itself.
+    pub last_refused_by_peer: Option<PeerRefusal>,
+    /// Connections that it closed because their key left the directory.
+    pub evicted: u64,
+    /// Connections that it closed because the same peer had a better one.
+    pub duplicates: u64,
+    /// Connections that it closed because calls on them timed out.
+    pub stale: u64,
+    /// Datagrams that found its inbox full.
+    pub datagrams_dropped: u64,
+    /// Datagrams, frames and streams that broke a limit.
+    pub oversize: u64,
+    /// Reports that were replaced by a newer one, or never found a connection.
+    pub reports_dropped: u64,
+    /// Frames that waited in vain for room in its inbox.
+    pub busy: u64,
+    /// Its own calls that timed out.
+    pub calls_timed_out: u64,
+}
+
+/// That another node refused a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRefusal {
+    /// Which node was looked for; nothing if it came by itself.
+    pub peer: Option<NodeId>,
+    /// Why.
+    pub why: HandshakeRefusal,
+    /// How long ago, in milliseconds.
+    pub ms_ago: u64,
+}
+
+/// Why a handshake came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HandshakeRefusal {
+    /// A key that was never accepted.
+    UnknownKey,
+    /// A key that was accepted once.
+    EvictedKey,
+    /// An accepted key, but not the one that was dialled.
+    WrongNode,
+    /// Somebody who asks for another mesh.
+    WrongMesh,
+    /// A protocol version, or a plane, that is not for this peer.
+    WrongPlane,
+    /// Anything else that is not a handshake of ours.
+    Malformed,
+    /// Too many handshakes or connections at once.
+    Crowded,
+}
+
+impl HandshakeRefusal {
+    /// What the operator of a refused node can do; nothing if it passes by itself.
+    #[must_use]
+    pub const fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::UnknownKey => {
+                Some("it does not know this node's key: compare node.key with the roster (`stead nodes`)")
+            }
+            Self::EvictedKey => Some("this node was removed: wipe it and admit it anew under a new key"),
+            Self::WrongMesh => {
+                Some("it belongs to another mesh: compare genesis.bin and the addresses of the peers")
+            }
+            Self::WrongPlane => Some("it speaks another protocol version: run the same `stead` on both"),
+            Self::WrongNode | Self::Malformed | Self::Crowded => None,
+        }
+    }
 }
 
 /// How one node sees another.

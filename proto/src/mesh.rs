@@ -170,11 +170,6 @@ impl Mesh {
             Event::Reached => self.reporter.hurry(),
             Event::LeaderHeard => self.election.leader_heard(now.at),
             Event::Service { name, seen } => self.take_service(now.at, name, seen, out),
-            Event::Gate(gate) => {
-                self.gate = gate;
-                self.reporter.hurry();
-                self.reconsider_all(now.at, out);
-            }
             Event::Unwell { what, on } => self.take_unwell(what, on),
             Event::Trouble { endpoint, text } => {
                 self.take_trouble(endpoint, text);

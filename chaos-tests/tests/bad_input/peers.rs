@@ -6,6 +6,7 @@ use chaos_tests::bad_input::{Intruder, Scene, intruder};
 use quinn::ConnectionError;
 use std::net::SocketAddr;
 use stead_deploy::lab::Place;
+use stead_proto::admin::HandshakeRefusal;
 use stead_proto::genesis::Genesis;
 use stead_proto::id::ClusterId;
 use stead_proto::order::Act;
@@ -126,8 +127,14 @@ fn a_member_with_the_genesis_of_another_mesh_never_takes_part_in_this_one() {
             said.then_some(())
         })
         .unwrap();
-    let waiting = scene.stage.status(2).unwrap().waiting;
-    assert!(waiting.is_some(), "it takes part in nothing");
+    let status = scene.stage.status(2).unwrap();
+    assert!(status.waiting.is_some(), "it takes part in nothing");
+    let refused = status.transport.last_refused_by_peer.unwrap();
+    assert_eq!(refused.why, HandshakeRefusal::WrongMesh);
+    assert!(refused.peer.is_some_and(|peer| peer.0 < 3), "{refused:?}");
+    assert!(status.transport.refused_by_peers[&HandshakeRefusal::WrongMesh] > 0);
+    let sound = scene.stage.status(0).unwrap().transport;
+    assert!(sound.refused[&HandshakeRefusal::WrongMesh] > 0);
     scene.until_part(&[0, 1]).unwrap();
     let state = scene.stage.status(0).unwrap().state;
     assert_ne!(state.cluster, other.cluster().unwrap());

@@ -73,8 +73,8 @@ fn short_nodes(nodes: &[Node], paint: Paint) -> String {
 /// `stead nodes`.
 pub(crate) fn nodes(nodes: &[Node], paint: Paint) -> String {
     let mut table = Table::new([
-        "node", "id", "role", "state", "answer", "follows", "entry", "serves", "gate", "version", "up for",
-        "address",
+        "node", "id", "role", "state", "answer", "follows", "entry", "serves", "gate", "rtt", "version",
+        "up for", "address",
     ]);
     for node in nodes {
         table.row([
@@ -87,16 +87,24 @@ pub(crate) fn nodes(nodes: &[Node], paint: Paint) -> String {
             node.applied.map(|applied| applied.to_string()).unwrap_or_default(),
             node.serves.join(", "),
             node.gate.clone().unwrap_or_default(),
+            rtt(node),
             node.version.clone().unwrap_or_default(),
             node.uptime_ms.map(span).unwrap_or_default(),
             node.addresses.join(", "),
         ]);
     }
     let notes = nodes.iter().flat_map(|node| {
-        let all = node.details.iter().chain(&node.waiting).chain(&node.unwell).chain(&node.shortfalls);
+        let troubles = node.details.iter().chain(&node.waiting).chain(&node.unwell);
+        let all = troubles.chain(&node.refused).chain(&node.shortfalls);
         all.map(|note| format!("{}: {note}", node.name))
     });
     table.render(paint) + &advice(&notes.collect::<Vec<_>>())
+}
+
+/// The longest round trip to a peer: that is the one which a lease has to bear.
+fn rtt(node: &Node) -> String {
+    let longest = node.reach.iter().filter_map(|reach| reach.rtt_us).max();
+    longest.map(|us| format!("{}.{} ms", us / 1_000, us % 1_000 / 100)).unwrap_or_default()
 }
 
 fn role(node: &Node) -> String {

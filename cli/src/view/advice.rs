@@ -39,7 +39,10 @@ pub(super) fn mesh(mesh: &Mesh, quorum: bool) -> (Health, Vec<String>) {
         (true, false) => Health::Degraded,
         (true, true) => Health::Ok,
     };
-    // What a machine cannot do, and what an operator ordered, is worth a line and no alarm.
+    // Who is cut off is silent or lost as well; what a machine cannot do, and what an operator ordered, is no
+    // alarm either.
+    let refused = mesh.nodes.iter().filter_map(|node| Some((node, node.refused.as_ref()?)));
+    wrong.extend(refused.map(|(node, why)| format!("{}: {why}", node.name)));
     let shortfalls = mesh.nodes.iter().flat_map(|node| node.shortfalls.iter().map(move |what| (node, what)));
     wrong.extend(shortfalls.map(|(node, what)| format!("{} falls short: {what}", node.name)));
     let drained = mesh.nodes.iter().filter(|node| node.drained);

@@ -1,11 +1,12 @@
 //! One node.
 
-use super::node_name;
+use super::{node_name, transport};
 use crate::agreement::{Agreement, Opinion};
 use crate::ask::Heard;
-use crate::json::Node;
+use crate::json::{self, Node};
 use stead_proto::id::NodeId;
 use stead_proto::liveness::Liveness;
+use stead_proto::report::Reach;
 use stead_proto::roster::Standing;
 
 pub(super) fn node(agreement: &Agreement<'_>, id: NodeId, heard: &Heard) -> Node {
@@ -39,10 +40,21 @@ pub(super) fn node(agreement: &Agreement<'_>, id: NodeId, heard: &Heard) -> Node
         serves: serving.map(|e| e.name.to_string()).collect(),
         waiting: status.and_then(|s| s.waiting.clone()),
         unwell: status.into_iter().flat_map(|s| &s.own.unwell).map(|u| u.as_str().into()).collect(),
+        reach: status.into_iter().flat_map(|s| &s.own.reach).map(|seen| reach(agreement, seen)).collect(),
+        refused: status.and_then(|s| transport::refused(&s.transport, |peer| node_name(agreement, peer))),
+        transport: status.map(|s| transport::transport(&s.transport)),
         gate: status.map(|s| s.own.gate.rung.clone()).filter(|rung| !rung.is_empty()),
         shortfalls: status.map(|s| s.own.gate.shortfalls.clone()).unwrap_or_default(),
         addresses: member.into_iter().flat_map(|m| &m.addresses).map(ToString::to_string).collect(),
         key: member.map(|m| m.key.to_string()),
+    }
+}
+
+fn reach(agreement: &Agreement<'_>, (peer, seen): &(NodeId, Reach)) -> json::Reach {
+    json::Reach {
+        node: node_name(agreement, *peer),
+        heard_ms_ago: seen.heard_ms_ago,
+        rtt_us: Some(seen.rtt_us).filter(|rtt_us| *rtt_us > 0),
     }
 }
 

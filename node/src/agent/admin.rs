@@ -71,7 +71,10 @@ impl Admin {
         let asked = self.queries.try_send(StatusQuery { reply });
         let answer = tokio::time::timeout(STATUS_DEADLINE, answer);
         match (asked, answer.await) {
-            (Ok(()), Ok(Ok(status))) => Answer::Status(status),
+            (Ok(()), Ok(Ok(mut status))) => {
+                status.transport = self.transport.counters().into();
+                Answer::Status(status)
+            }
             (Ok(()) | Err(_), _) => unavailable("the agent is busy".into()),
         }
     }

@@ -190,6 +190,7 @@ pub(super) async fn run(
         tasks.spawn(probing::run(me, uplink.clone(), states.clone(), event_sender.clone()));
         tasks.spawn(links::run(uplink.ifindex, link_driver, event_sender.clone()));
     }
+    tasks.spawn(watching::round_trips(transport.clone(), event_sender.clone()));
     tasks.spawn(watching::services(service_events, event_sender.clone()));
     let (peer_sender, peers) = watch::channel(config.peers.clone());
     tasks.spawn(watching::reload(reload, peer_sender));

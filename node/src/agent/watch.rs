@@ -1,5 +1,5 @@
 //! Carries what the committed state says into the agent's surroundings: who may talk to us, where peers
-//! are, what is probed; and tells the core how Raft stands.
+//! are, what is probed; and tells the core how Raft stands and how far the peers are.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +26,8 @@ use crate::transport::{Directory, Transport, Who};
 pub(super) const MEMORIES_KEY: &str = "memories";
 /// How often a leader proves to itself that it still leads.
 const FRESHNESS_ROUND: Duration = Duration::from_millis(100);
+/// How often round-trip times are read.
+const ROUND_TRIPS_EVERY: Duration = Duration::from_secs(1);
 /// How often names of peers are looked up again.
 const LOOKUP_EVERY: Duration = Duration::from_secs(30);
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
@@ -171,6 +173,28 @@ fn facts(status: &Status, leading: bool) -> RaftFacts {
         able: matches!(status.disk, Disk::Ok),
         voters: ids(&status.voters),
         learners: ids(&status.learners),
+    }
+}
+
+/// Tells the core how long the way to each peer and back takes, as QUIC measures it.
+pub(super) async fn round_trips(transport: Transport, events: mpsc::Sender<Event>) {
+    let mut told: BTreeMap<NodeId, u32> = BTreeMap::new();
+    loop {
+        let found = transport.connected().into_iter().filter_map(|peer| {
+            let rtt_us = u32::try_from(transport.rtt(peer)?.as_micros()).unwrap_or(u32::MAX);
+            Some((peer, rtt_us.max(1)))
+        });
+        let found: BTreeMap<NodeId, u32> = found.collect();
+        let gone = told.keys().filter(|peer| !found.contains_key(peer)).map(|peer| (*peer, 0));
+        let news = found.iter().map(|(peer, rtt_us)| (*peer, *rtt_us));
+        let news: Vec<_> = news.filter(|(peer, rtt_us)| told.get(peer) != Some(rtt_us)).chain(gone).collect();
+        for (peer, rtt_us) in news {
+            if events.send(Event::RoundTrip { peer, rtt_us }).await.is_err() {
+                return;
+            }
+        }
+        told = found;
+        tokio::time::sleep(ROUND_TRIPS_EVERY).await;
     }
 }
 

@@ -78,6 +78,7 @@ impl SledStore {
         layout::verify(dir, owner)?;
         let lock = lock(&layout::layout_file(dir))?;
         require(&layout::snapshot_dir(dir))?;
+        layout::tidy(dir)?;
         snapshot_file::tidy(&layout::snapshot_dir(dir))?;
         let room = Room::of(dir, layout::reserve_file(dir));
         if room.make().is_err() {

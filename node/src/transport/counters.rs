@@ -7,29 +7,13 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+pub use stead_proto::admin::HandshakeRefusal as Refusal;
+use stead_proto::admin::{PeerRefusal, TransportSeen};
+use stead_proto::id::NodeId;
 use tracing::{debug, warn};
 
 const SOURCES_MAX: usize = 64;
 const WARN_EVERY: Duration = Duration::from_secs(60);
-
-/// Why a handshake came to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Refusal {
-    /// A key that was never accepted.
-    UnknownKey,
-    /// A key that was accepted once.
-    EvictedKey,
-    /// An accepted key, but not the one that was dialled.
-    WrongNode,
-    /// Somebody who asks for another mesh.
-    WrongMesh,
-    /// A protocol version, or a plane, that is not for this peer.
-    WrongPlane,
-    /// Anything else that is not a handshake of ours.
-    Malformed,
-    /// Too many handshakes or connections at once.
-    Crowded,
-}
 
 /// One reading of the counters, since the transport was started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +22,8 @@ pub struct Counters {
     pub refused: BTreeMap<Refusal, u64>,
     /// Handshakes that the other side refused, per cause.
     pub refused_by_peer: BTreeMap<Refusal, u64>,
+    /// The last of those that does not pass by itself: by whom, if that is known, why, and when.
+    pub last_refused_by_peer: Option<(Option<NodeId>, Refusal, Instant)>,
     /// Connections that were closed because their key left the directory.
     pub evicted: u64,
     /// Connections that were closed because the same peer had a better one.
@@ -92,21 +78,7 @@ struct Refusals {
     unreported: u64,
     reported_at: Option<Instant>,
     complained_at: Option<Instant>,
-}
-
-/// What the operator of a refused node can do; nothing if it passes by itself.
-const fn remedy(why: Refusal) -> Option<&'static str> {
-    match why {
-        Refusal::UnknownKey => {
-            Some("it does not know this node's key: compare node.key with the roster (`stead nodes`)")
-        }
-        Refusal::EvictedKey => Some("this node was removed: wipe it and admit it anew under a new key"),
-        Refusal::WrongMesh => {
-            Some("it belongs to another mesh: compare genesis.bin and the addresses of the peers")
-        }
-        Refusal::WrongPlane => Some("it speaks another protocol version: run the same `stead` on both"),
-        Refusal::WrongNode | Refusal::Malformed | Refusal::Crowded => None,
-    }
+    last_by_peer: Option<(Option<NodeId>, Refusal, Instant)>,
 }
 
 impl Tally {
@@ -125,17 +97,19 @@ impl Tally {
     }
 
     /// Counts a handshake that the other side refused, and says at most once a minute what to do about it.
-    pub(super) fn refused_by_peer(&self, why: Refusal) {
+    pub(super) fn refused_by_peer(&self, why: Refusal, peer: Option<NodeId>) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         *refusals.theirs.entry(why).or_default() += 1;
+        let Some(remedy) = why.remedy() else { return };
         let now = Instant::now();
+        refusals.last_by_peer = Some((peer, why, now));
         if refusals.complained_at.is_some_and(|at| now.saturating_duration_since(at) < WARN_EVERY) {
             return;
         }
-        let Some(remedy) = remedy(why) else { return };
         refusals.complained_at = Some(now);
         drop(refusals);
-        warn!(?why, "a peer refuses this node: {remedy}");
+        let peer = peer.map(|peer| peer.to_string());
+        warn!(?why, peer, "a peer refuses this node: {remedy}");
     }
 
     pub(super) fn read(&self) -> Counters {
@@ -143,6 +117,7 @@ impl Tally {
         Counters {
             refused: refusals.ours.clone(),
             refused_by_peer: refusals.theirs.clone(),
+            last_refused_by_peer: refusals.last_by_peer,
             evicted: self.evicted.get(),
             duplicates: self.duplicates.get(),
             stale: self.stale.get(),
@@ -151,6 +126,29 @@ impl Tally {
             reports_dropped: self.reports_dropped.get(),
             busy: self.busy.get(),
             calls_timed_out: self.calls_timed_out.get(),
+        }
+    }
+}
+
+impl From<Counters> for TransportSeen {
+    fn from(counters: Counters) -> Self {
+        let ms_ago = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Self {
+            refused: counters.refused,
+            refused_by_peers: counters.refused_by_peer,
+            last_refused_by_peer: counters.last_refused_by_peer.map(|(peer, why, at)| PeerRefusal {
+                peer,
+                why,
+                ms_ago: ms_ago(at),
+            }),
+            evicted: counters.evicted,
+            duplicates: counters.duplicates,
+            stale: counters.stale,
+            datagrams_dropped: counters.datagrams_dropped,
+            oversize: counters.oversize,
+            reports_dropped: counters.reports_dropped,
+            busy: counters.busy,
+            calls_timed_out: counters.calls_timed_out,
         }
     }
 }

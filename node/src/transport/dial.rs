@@ -76,7 +76,7 @@ async fn dial(
         loop {
             if let Some(address) = rest.pop_front() {
                 tried.push(address);
-                under_way.push(reach(core, address, config.clone()));
+                under_way.push(reach(core, peer, address, config.clone()));
             } else if under_way.is_empty() {
                 return None;
             }
@@ -94,7 +94,7 @@ async fn dial(
 }
 
 /// A connection to whoever is expected, at this address, if he lets us in.
-async fn reach(core: &Core, address: SocketAddr, config: ClientConfig) -> Option<Connection> {
+async fn reach(core: &Core, peer: NodeId, address: SocketAddr, config: ClientConfig) -> Option<Connection> {
     let connecting = core.endpoint.connect_with(config, address, &core.name).ok()?;
     match shake_hands(connecting).await {
         Ok(connection) => Some(connection),
@@ -102,7 +102,7 @@ async fn reach(core: &Core, address: SocketAddr, config: ClientConfig) -> Option
             debug!(%address, %error, "not reached");
             match refusal(&error, Side::Client) {
                 Some(Refused::ByUs(why)) => core.links.tally.refuse(why, address.ip()),
-                Some(Refused::ByPeer(why)) => core.links.tally.refused_by_peer(why),
+                Some(Refused::ByPeer(why)) => core.links.tally.refused_by_peer(why, Some(peer)),
                 None => {}
             }
             None

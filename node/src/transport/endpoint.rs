@@ -133,7 +133,7 @@ async fn shake_hands(core: &Core, incoming: Incoming, source: IpAddr) -> Option<
     };
     match refusal(&error, Side::Server) {
         Some(Refused::ByUs(why)) => core.links.tally.refuse(why, source),
-        Some(Refused::ByPeer(why)) => core.links.tally.refused_by_peer(why),
+        Some(Refused::ByPeer(why)) => core.links.tally.refused_by_peer(why, None),
         None => {}
     }
     None

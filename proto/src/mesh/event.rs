@@ -5,7 +5,7 @@ use crate::command::Command;
 use crate::id::{Name, NodeId};
 use crate::memory::{Memories, Memory};
 use crate::plan::Epoch;
-use crate::report::{GateSeen, ServiceSeen, Unwell};
+use crate::report::{ServiceSeen, Unwell};
 use crate::site::EndpointSpec;
 use crate::state::State;
 use crate::time::Instant;
@@ -42,11 +42,11 @@ pub enum Event {
     },
     /// A peer is connected that was not.
     Reached,
-    /// A round trip to a peer was measured.
+    /// A round trip to a peer was measured, or none can be any more.
     RoundTrip {
         /// Which peer.
         peer: NodeId,
-        /// In microseconds.
+        /// In microseconds; zero if it is not connected.
         rtt_us: u32,
     },
     /// Entries were applied; this is the state after them.
@@ -62,8 +62,6 @@ pub enum Event {
         /// How it is now; nothing if it is not probed any more.
         seen: Option<ServiceSeen>,
     },
-    /// The kernel's gate changed.
-    Gate(GateSeen),
     /// Something went wrong with this node, or is well again.
     Unwell {
         /// What.

@@ -10,7 +10,7 @@ use stead_proto::incident::Matter;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::mesh::{Event, Now, Uplink};
 use stead_proto::order::{Act, Order};
-use stead_proto::report::{GateSeen, ServiceSeen, Unwell};
+use stead_proto::report::{ServiceSeen, Unwell};
 use stead_proto::roster::{Member, Role, Standing};
 use stead_proto::state::State;
 use stead_proto::time::Span;
@@ -100,11 +100,26 @@ fn an_endpoint_that_nobody_serves_is_not_called_served_because_a_node_restarts()
 #[test]
 fn a_peer_that_boasts_of_a_slow_gate_cannot_keep_others_from_being_planned() {
     let mut world = World::start(3);
-    let gate = GateSeen { rung: "hostile".into(), slack_ms: u32::MAX, shortfalls: Vec::new() };
-    world.push(world.now, NodeId(3), Event::Gate(gate));
+    world.crash(NodeId(3));
+    world.node(NodeId(3)).slack_ms = u32::MAX;
+    world.boot(NodeId(3));
     world.run_ms(5_000);
     assert!(!world.holders().is_empty());
     assert!(world.log.len() < 30, "{} entries", world.log.len());
+}
+
+#[test]
+fn round_trips_are_reported_until_the_peer_is_not_connected_any_more() {
+    let (mut world, _) = settled(3);
+    let told = |world: &World| {
+        let reach = status(world, NodeId(1)).own.reach;
+        reach.into_iter().map(|(peer, reach)| (peer.0, reach.rtt_us)).collect::<Vec<_>>()
+    };
+    for (rtt_us, expected) in [(640, [(2, 640), (3, 0)]), (0, [(2, 0), (3, 0)])] {
+        world.push(world.now, NodeId(1), Event::RoundTrip { peer: NodeId(2), rtt_us });
+        world.run_ms(100);
+        assert_eq!(told(&world), expected);
+    }
 }
 
 #[test]

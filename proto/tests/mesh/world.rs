@@ -86,6 +86,8 @@ pub(crate) struct Node {
     pub(crate) gate: Instant,
     /// What it was given when it was admitted.
     pub(crate) seed: Option<Seed>,
+    /// How slow it is, by what the node says from its next boot on.
+    pub(crate) slack_ms: u32,
 }
 
 pub(crate) struct World {
@@ -141,6 +143,7 @@ impl World {
             joined: false,
             term: 1,
             gate: Instant::ZERO,
+            slack_ms: 0,
             seed,
         };
         self.nodes.insert(id, node);
@@ -175,7 +178,7 @@ impl World {
             memories: node.memories.clone(),
             election_timeout: Span::from_ms(1_000),
             seed: id.0,
-            gate: GateSeen { rung: "test".into(), slack_ms: 0, shortfalls: Vec::new() },
+            gate: GateSeen { rung: "test".into(), slack_ms: node.slack_ms, shortfalls: Vec::new() },
             uplink: self.uplink.clone(),
         };
         node.mesh = Some(Mesh::new(now, start));
