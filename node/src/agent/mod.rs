@@ -13,6 +13,7 @@ mod admin;
 mod command;
 mod driver;
 mod error;
+mod gating;
 mod inbox;
 mod inlets;
 mod links;

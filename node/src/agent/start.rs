@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admin::Admin;
 use super::error::{AgentError, WayBack};
+use super::gating::Gating;
 use super::inbox::Inbox;
 use super::inlets::{Inlets, StatusQuery};
 use super::outbox::Outbox;
@@ -155,7 +156,7 @@ pub(super) async fn run(
         me,
         mesh,
         records,
-        gate: kernel.gate,
+        gate: Gating::new(kernel.gate),
         driver: drives,
         transport: transport.clone(),
         worker: Outbox::new(effect_sender),
