@@ -32,13 +32,11 @@ impl Worker {
     /// its peers saw of it.
     pub(super) async fn run(mut self, mut effects: mpsc::Receiver<Effect>) -> Option<Memory> {
         loop {
+            self.pages.retry().await;
             let effect = match tokio::time::timeout(self.pages.retry_after(), effects.recv()).await {
                 Ok(Some(effect)) => effect,
                 Ok(None) => break,
-                Err(_) => {
-                    self.pages.retry().await;
-                    continue;
-                }
+                Err(_) => continue,
             };
             match effect {
                 Effect::Propose { ticket, command } => self.propose(ticket, *command),
