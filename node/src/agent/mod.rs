@@ -14,6 +14,7 @@ mod command;
 mod driver;
 mod error;
 mod gating;
+mod hints;
 mod inbox;
 mod inlets;
 mod links;

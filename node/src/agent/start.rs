@@ -34,7 +34,7 @@ use super::records_file::RecordsFile;
 use super::replica::StateReplica;
 use super::watch::{MEMORIES_KEY, accepted_keys, view};
 use super::worker::Worker;
-use super::{driver, links, probing, realtime, socket, watch as watching};
+use super::{driver, hints, links, probing, realtime, socket, watch as watching};
 use crate::clock;
 use crate::config::Config;
 use crate::consensus::{Compaction, Consensus, Settings, Timing};
@@ -195,7 +195,7 @@ pub(super) async fn run(
     tasks.spawn(watching::services(service_events, event_sender.clone()));
     let (peer_sender, peers) = watch::channel(config.peers.clone());
     tasks.spawn(watching::reload(reload, peer_sender));
-    tasks.spawn(watching::hints(transport.clone(), peers, hint_states));
+    tasks.spawn(hints::run(transport.clone(), peers, hint_states));
     tasks.spawn(watching::raft(consensus.clone(), span(config.election_timeout), event_sender.clone()));
     tasks.spawn(watching::state(me, roster, states, directory, hint_sender, services, event_sender.clone()));
     let worker = Worker {
