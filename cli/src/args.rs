@@ -59,7 +59,11 @@ pub enum Command {
     #[command(after_long_help = "\
 Examples:
   stead agent --config /etc/stead/agent.toml --create   # the very first start of this node
-  stead agent --config /etc/stead/agent.toml --check    # only read the file, and say what is wrong")]
+  stead agent --config /etc/stead/agent.toml --check    # only read the file, and say what is wrong
+
+The agent runs until it is told to stop (SIGTERM), and then ends with 0. When its uplink was missing and
+appears, or comes back as another interface, it ends with exit code 5, to be started again at once: let its
+unit say Restart=on-failure or Restart=always. Leases survive that. Any other code is a failure.")]
     Agent(AgentArgs),
     /// Play a mesh on this machine: servers die, and a visitor notices almost nothing
     #[command(after_long_help = "\
@@ -216,7 +220,13 @@ Examples:
 Examples:
   stead apply site.toml --check     # only show what would change
   stead apply site.toml
-  stead apply site.toml --base 7    # refuse if somebody has applied anything after version 7")]
+  stead apply site.toml --base 7    # refuse if somebody has applied anything after version 7
+
+An endpoint with `exec = [\"/usr/local/bin/move\"]` is moved by that command, run on its node as
+`move claim|release ENDPOINT ADDRESS EPOCH` within 10 s. No lease gate stops it: a release may run late, at the
+same time as the next node's claim, or never, since a dead machine runs nothing. So the command has to be safe
+to repeat, and the provider has to refuse an EPOCH lower than the highest that it has seen; an epoch is
+PLAN.RANK, two numbers, the PLAN compared first.")]
     Apply(ApplyArgs),
     /// Show the site and its earlier versions, or take one of them up again
     #[command(

@@ -5,6 +5,7 @@
 
 use crate::document::Problem;
 use std::process::ExitCode;
+use stead_node::agent::AgentError;
 
 /// The exit codes, for people.
 pub const CODES: &str = "\
@@ -13,7 +14,8 @@ Exit codes:
   1  could not be done, or was refused: the message says why
   2  bad input or usage; nothing was changed
   3  status: degraded; questions: no majority agrees; move, drain: committed, not yet carried out
-  4  unknown: the order may or may not be carried out; look before trying again";
+  4  unknown: the order may or may not be carried out; look before trying again
+  5  agent: the uplink has appeared, or came back as another interface; start the agent again at once";
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum Exit {
     Degraded,
     /// An order may or may not be carried out.
     Unknown,
+    /// The agent has to be started again.
+    Again,
 }
 
 impl Exit {
@@ -40,6 +44,7 @@ impl Exit {
             Self::Input => 2,
             Self::Degraded => 3,
             Self::Unknown => 4,
+            Self::Again => 5,
         }
     }
 }
@@ -68,6 +73,9 @@ pub enum Failure {
     /// Nobody knows whether it was done.
     #[error("{0}")]
     Unknown(String),
+    /// Nothing failed, but the agent has to be started again.
+    #[error("{0}")]
+    Again(String),
     /// Whoever read our output has gone: nothing is left to say.
     #[error("the output was closed")]
     Closed,
@@ -82,6 +90,7 @@ impl Failure {
             Self::Problems(_) | Self::Usage(_) => Exit::Input,
             Self::NoQuorum(_) => Exit::Degraded,
             Self::Unknown(_) => Exit::Unknown,
+            Self::Again(_) => Exit::Again,
             Self::Closed => Exit::Ok,
         }
     }
@@ -91,7 +100,23 @@ impl Failure {
     pub fn problems(&self) -> &[Problem] {
         match self {
             Self::Problems(problems) => problems,
-            Self::Failed(_) | Self::Usage(_) | Self::NoQuorum(_) | Self::Unknown(_) | Self::Closed => &[],
+            Self::Failed(_)
+            | Self::Usage(_)
+            | Self::NoQuorum(_)
+            | Self::Unknown(_)
+            | Self::Again(_)
+            | Self::Closed => &[],
+        }
+    }
+}
+
+impl From<AgentError> for Failure {
+    fn from(error: AgentError) -> Self {
+        let text = error.to_string();
+        if matches!(error, AgentError::UplinkAppeared { .. }) {
+            Self::Again(text)
+        } else {
+            Self::Failed(text)
         }
     }
 }
@@ -106,7 +131,7 @@ mod tests {
 
     #[test]
     fn every_exit_code_is_documented() {
-        for exit in [Exit::Ok, Exit::Failed, Exit::Input, Exit::Degraded, Exit::Unknown] {
+        for exit in [Exit::Ok, Exit::Failed, Exit::Input, Exit::Degraded, Exit::Unknown, Exit::Again] {
             assert!(CODES.contains(&format!("\n  {}  ", exit.code())), "{exit:?}");
         }
     }

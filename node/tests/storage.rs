@@ -162,9 +162,8 @@ fn a_creation_interrupted_after_its_last_step_is_a_store() {
 #[test]
 fn what_is_not_ours_is_never_overwritten() {
     let dir = tempfile::tempdir().unwrap();
-    for (number, prepare) in
-        [(|_| ()) as fn(&Path), |at| interrupted(at, 0), |at| interrupted(at, 3)].into_iter().enumerate()
-    {
+    let prepare: [fn(&Path); 3] = [|_| (), |at| interrupted(at, 0), |at| interrupted(at, 3)];
+    for (number, prepare) in prepare.into_iter().enumerate() {
         let at = dir.path().join(number.to_string());
         fs::create_dir(&at).unwrap();
         prepare(&at);

@@ -39,6 +39,19 @@ const ANY_BYTES_MAX: usize = 64 * 1024 * 1024;
 const CONFIG: Configuration<LittleEndian, Varint, Limit<ANY_BYTES_MAX>> =
     bincode::config::standard().with_limit::<ANY_BYTES_MAX>();
 
+/// The bytes of `value` for a hash that has to outlive versions of the wire: those of its frame, under version 1 for
+/// ever.
+///
+/// # Errors
+/// [`CodecError::TooLong`] if its frame would be.
+pub fn encode_for_hash<T: Serialize>(value: &T, bytes_max: usize) -> Result<Vec<u8>, CodecError> {
+    let mut frame = encode(value, bytes_max)?;
+    if let Some(version) = frame.first_mut() {
+        *version = 1;
+    }
+    Ok(frame)
+}
+
 /// Writes `value` as a frame of at most `bytes_max` bytes.
 ///
 /// # Errors

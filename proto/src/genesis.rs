@@ -45,7 +45,8 @@ impl Genesis {
     /// # Errors
     /// [`CodecError::TooLong`].
     pub fn cluster(&self) -> Result<ClusterId, CodecError> {
-        let digest = Sha256::new().chain_update("stead genesis").chain_update(self.encode()?).finalize();
+        let bytes = codec::encode_for_hash(self, COMMAND_FRAME_BYTES_MAX)?;
+        let digest = Sha256::new().chain_update("stead genesis").chain_update(bytes).finalize();
         Ok(ClusterId(digest.into()))
     }
 

@@ -166,11 +166,13 @@ impl Mesh {
             Event::RoundTrip { peer, rtt_us } => drop(self.rtt_us.insert(peer, rtt_us)),
             Event::State(state) => self.take_state(now.at, state, out),
             Event::Raft(facts) => self.take_raft(now.at, facts),
-            // It may wait for a word of this node, for leases or for the matrix.
-            Event::Reached => self.reporter.hurry(),
+            Event::Reached => self.greet(),
             Event::LeaderHeard => self.election.leader_heard(now.at),
             Event::Service { name, seen } => self.take_service(now.at, name, seen, out),
-            Event::Unwell { what, on } => self.take_unwell(what, on),
+            Event::Unwell { what, on } => {
+                self.take_unwell(what, on);
+                self.reconsider_all(now.at, out);
+            }
             Event::Trouble { endpoint, text } => {
                 self.take_trouble(endpoint, text);
                 self.reconsider_all(now.at, out);

@@ -52,6 +52,9 @@ pub enum Driver {
     /// An address on the uplink, announced by ARP or neighbour advertisement.
     Vip,
     /// A command of the operator's: `COMMAND… claim|release ENDPOINT ADDRESS EPOCH`.
+    ///
+    /// The next holder's `claim` does not wait for a `release`. The command has to be idempotent, and its
+    /// provider to refuse an epoch (`PLAN.RANK`, two numbers) lower than one that it has seen.
     Exec(Vec<String>),
 }
 

@@ -115,6 +115,73 @@ fn an_agent_whose_uplink_is_missing_says_so_votes_and_never_serves() {
     assert!(!held.contains(&scene.stage.address), "{held:?}");
 }
 
+/// A cable in the namespace of node C whose end here is called `name`.
+fn plug_in(scene: &Scene, name: &str) {
+    ip(scene, &["link", "add", name, "type", "veth", "peer", "name", "far"]);
+    ip(scene, &["link", "set", "far", "up"]);
+    ip(scene, &["link", "set", name, "up"]);
+}
+
+fn ip(scene: &Scene, arguments: &[&str]) {
+    let here = scene.stage.lab.namespace(Place::Node(2)).unwrap();
+    let mut command = std::process::Command::new("ip");
+    command.args(arguments);
+    assert!(here.spawn(command).unwrap().wait().unwrap().success(), "ip {arguments:?}");
+}
+
+#[test]
+fn an_agent_whose_uplink_appears_or_comes_back_ends_with_its_own_code_and_serves_when_started_again() {
+    let mut scene = three();
+    scene.stage.kill_agent(C).unwrap();
+    scene.reconfigure(C, "\"eth0\"", "\"eth9\"").unwrap();
+    scene.stage.start_agent(C).unwrap();
+    scene.until_part(&[C]).unwrap();
+    for round in 0..2 {
+        let since = scene.log(C).unwrap().len();
+        plug_in(&scene, "eth9");
+        let ended = scene.stage.agent(C).unwrap().wait(PATIENCE).unwrap();
+        let said = scene.log(C).unwrap()[since..].to_owned();
+        assert_eq!(ended.code(), Some(5), "{said}");
+        assert_says(&said, &["INFO", "the uplink has appeared", "start the agent again"]);
+        assert!(!said.contains("ERROR"), "{said}");
+        // What a service manager does.
+        scene.stage.start_agent(C).unwrap();
+        scene.until_part(&[C]).unwrap();
+        let own = scene.until_status(C, "it is well", |s| s.own.unwell.is_empty().then(|| s.own.clone()));
+        let own = own.unwrap();
+        assert!(own.gate.rung != "none" && own.gate.shortfalls.is_empty(), "{:?}", own.gate);
+        move_to(&mut scene, C);
+        scene
+            .stage
+            .until("it serves", PATIENCE, |stage| stage.holder().filter(|holder| *holder == C))
+            .unwrap();
+        if round == 0 {
+            // Gone with all that hangs on it; the agent waits for it.
+            ip(&scene, &["link", "delete", "eth9"]);
+            let unwell =
+                |s: &stead_proto::admin::Status| s.own.unwell.contains(&Unwell::UplinkMissing).then_some(());
+            scene.until_status(C, "it says that the uplink is gone", unwell).unwrap();
+            scene
+                .stage
+                .until("another node serves", PATIENCE, |stage| stage.holder().filter(|holder| *holder != C))
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_node_tells_how_far_the_others_are() {
+    let mut scene = three();
+    for node in 0..3 {
+        let measured = |s: &stead_proto::admin::Status| {
+            let rtts: Vec<u32> = s.own.reach.iter().map(|(_, reach)| reach.rtt_us).collect();
+            (rtts.len() == 2 && rtts.iter().all(|rtt_us| (1..1_000_000).contains(rtt_us))).then_some(rtts)
+        };
+        let rtts = scene.until_status(node, "round trips are measured", measured).unwrap();
+        println!("FIGURE round trips of node {node}: {rtts:?} us");
+    }
+}
+
 #[test]
 fn an_address_that_another_host_has_is_not_claimed_until_it_is_free() {
     let mut scene = three();

@@ -23,7 +23,7 @@ pub(super) fn run(args: &AgentArgs) -> Result<Exit, Failure> {
     log.with_ansi(std::io::stderr().is_terminal()).init();
     let (file, create) = (args.config.clone(), args.create);
     let reload = move || agent_file::load(&file, create).inspect_err(complain).ok();
-    stead_node::agent::run(&config, reload).map_err(|error| Failure::Failed(error.to_string()))?;
+    stead_node::agent::run(&config, reload)?;
     Ok(Exit::Ok)
 }
 

@@ -1,5 +1,14 @@
 //! The operator's own command that moves an endpoint: `COMMAND… claim|release ENDPOINT ADDRESS EPOCH`.
 //!
+//! It has no gate. The lease of the endpoint is over, and the other nodes are told so, when `release` *begins*;
+//! the next holder's `claim` may run at the same time, or before it, and a node that lost its power or its
+//! network runs no `release` at all. A command may also be run again with the same arguments. So it has to
+//! be idempotent, and whoever it talks to (the provider) has to refuse an epoch lower than the highest
+//! that it was shown: epochs grow with each change of holder, and compare as two numbers, `PLAN.RANK`.
+//!
+//! Deliberately absent: waiting for `release` before the lease is given back. It would bound nothing: the
+//! lease ends by itself without any command, whenever a holder falls silent.
+//!
 //! **Invariant.** It ends, by itself or by us: a command that hangs costs its own endpoint, no other.
 
 use std::process::{Command, Stdio};

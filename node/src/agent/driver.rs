@@ -2,6 +2,7 @@
 //!
 //! A thread of its own, because netlink calls wait for the kernel's lock, and commands for whatever they
 //! do (within a deadline). The lease does not wait for any of it: its gate is closed before a [`Drive::Cease`] comes here.
+//! An `exec` endpoint has no gate: its command is fenced by the epoch, see [`command`].
 //!
 //! **Invariant.** Orders for one endpoint are carried out in the order in which they came. An address is
 //! claimed only while its lease runs, and what was claimed comes back when somebody deletes it.

@@ -38,6 +38,16 @@ pub enum AgentError {
         /// What is wrong.
         source: GenesisError,
     },
+    /// Something that this node wrote down about itself or the others.
+    #[error(
+        "the store holds {key:?} in a form that this stead cannot read ({source}): start the version that wrote it"
+    )]
+    Fact {
+        /// What.
+        key: String,
+        /// What is wrong with it.
+        source: stead_proto::codec::CodecError,
+    },
     /// Not one of us.
     #[error(
         "neither genesis nor roster knows a node {name} with this key: check `name` in agent.toml, and that key, genesis and roster belong together; a node that was admitted later needs `roster = \"roster.bin\"`, the file that `stead admit {name}=ADDRESS --out DIR` wrote"
@@ -83,6 +93,14 @@ pub enum AgentError {
         way_back: WayBack,
         /// What the peers saw.
         seen: Memory,
+    },
+    /// Not a failure: the gate has to be opened on another interface, which a new start does.
+    #[error(
+        "the uplink {uplink} has appeared: start the agent again (a service manager does so by itself); what it promised and served is remembered"
+    )]
+    UplinkAppeared {
+        /// The configured name.
+        uplink: String,
     },
     /// Something inside ended that must not.
     #[error("{0} ended unexpectedly: see the log; the agent has to be started again")]

@@ -44,7 +44,7 @@ use crate::service::Services;
 use crate::storage::Create;
 use crate::transport::{Datagram, Directory, Inbound, Inboxes, Profile, Transport};
 use crate::vip::Vip;
-use crate::vip::rtnl::{Link, Rtnl};
+use crate::vip::rtnl::Link;
 
 const INCARNATION_KEY: &str = "incarnation";
 const META_DEADLINE: Duration = Duration::from_secs(10);
@@ -61,7 +61,10 @@ const FAREWELL: Duration = Duration::from_millis(500);
 struct Kernel {
     gate: Option<Gate>,
     vip: Option<Vip>,
+    /// The uplink, if addresses can be served there.
     uplink: Option<Link>,
+    /// Its index, if it exists.
+    ifindex: Option<u32>,
     seen: GateSeen,
     coarse: bool,
     /// Why no address can be served here, if that is so.
@@ -132,7 +135,7 @@ pub(super) async fn run(
     let (drives, driver_thread) =
         driver::start(kernel.uplink.as_ref(), kernel.vip, kernel.coarse, event_sender.clone())
             .map_err(AgentError::Threads)?;
-    if find_link(&config.uplink).is_none() {
+    if kernel.ifindex.is_none() {
         tell_unwell(&event_sender, Unwell::UplinkMissing, true).await;
     }
     let link_driver = drives.clone();
@@ -188,8 +191,7 @@ pub(super) async fn run(
     tasks.spawn(inbox.run(messages));
     tasks.spawn(socket::serve(listener, admin));
     if let Some(uplink) = kernel.uplink {
-        tasks.spawn(probing::run(me, uplink.clone(), states.clone(), event_sender.clone()));
-        tasks.spawn(links::run(uplink.ifindex, link_driver, event_sender.clone()));
+        tasks.spawn(probing::run(me, uplink, states.clone(), event_sender.clone()));
     }
     tasks.spawn(watching::round_trips(transport.clone(), event_sender.clone()));
     tasks.spawn(watching::services(service_events, event_sender.clone()));
@@ -207,7 +209,9 @@ pub(super) async fn run(
     let worker = tokio::spawn(worker.run(effects));
     tracing::info!(node = %me, name = %config.name, cluster = ?cluster, version = super::VERSION, "agent started");
 
-    let ended = wait_for_end(worker, tasks, config).await;
+    let found = links::Uplink { name: config.uplink.clone(), ifindex: kernel.ifindex };
+    let another_uplink = links::run(found, link_driver, event_sender.clone());
+    let ended = wait_for_end(worker, tasks, another_uplink, config).await;
     let _ = event_sender.send(Event::Stop).await;
     let thread = tokio::task::spawn_blocking(move || (thread.join(), driver_thread.join()));
     let _ = tokio::time::timeout(META_DEADLINE, thread).await;
@@ -218,6 +222,7 @@ pub(super) async fn run(
 async fn wait_for_end(
     worker: tokio::task::JoinHandle<Option<Memory>>,
     mut tasks: tokio::task::JoinSet<()>,
+    another_uplink: impl Future<Output = ()>,
     config: &Config,
 ) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Threads)?;
@@ -230,6 +235,11 @@ async fn wait_for_end(
                 Ok(Some(seen)) => AgentError::Lost { way_back: WayBack::of(config), seen },
                 Ok(None) | Err(_) => AgentError::Ended("the worker"),
             });
+        }
+        () = another_uplink => {
+            let uplink = config.uplink.clone();
+            tracing::info!(uplink, "the uplink has appeared: the agent ends, to be started again on it");
+            return Err(AgentError::UplinkAppeared { uplink });
         }
         _ = tasks.join_next() => return Err(AgentError::Ended("a task")),
     }
@@ -296,8 +306,9 @@ fn read_meta<T: serde::de::DeserializeOwned>(
     consensus: &Consensus,
     key: &str,
 ) -> Result<Option<T>, AgentError> {
-    let bytes = consensus.meta_get(key)?;
-    Ok(bytes.and_then(|bytes| codec::decode(&bytes, COMMAND_FRAME_BYTES_MAX).ok()))
+    let Some(bytes) = consensus.meta_get(key)? else { return Ok(None) };
+    let value = codec::decode(&bytes, COMMAND_FRAME_BYTES_MAX);
+    value.map(Some).map_err(|source| AgentError::Fact { key: key.into(), source })
 }
 
 async fn raise_incarnation(consensus: &Consensus, incarnation: u64) -> Result<(), AgentError> {
@@ -320,15 +331,16 @@ fn boot_id() -> Result<BootId, AgentError> {
 }
 
 fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
-    let uplink = find_link(&config.uplink);
+    let uplink = links::find(&config.uplink);
     let vip = Vip::open().inspect_err(|error| tracing::warn!(%error, "no netlink")).ok();
     let wanted = config.gate.as_deref().and_then(rung_named);
     let mut seen = GateSeen { rung: "none".into(), slack_ms: 0, shortfalls: Vec::new() };
-    let Some(ifindex) = uplink.as_ref().map(|link| link.ifindex) else {
+    let ifindex = uplink.as_ref().map(|link| link.ifindex);
+    let Some(uplink_ifindex) = ifindex else {
         let missing = format!("the uplink {} does not exist: no address can be served", config.uplink);
         tracing::error!("{missing}");
         seen.shortfalls.push(missing.clone());
-        return Kernel { gate: None, vip, uplink, seen, coarse: false, useless: Some(missing) };
+        return Kernel { gate: None, vip, uplink, ifindex, seen, coarse: false, useless: Some(missing) };
     };
     let useless = missing_right(&config.uplink);
     if let Some(missing) = &useless {
@@ -337,7 +349,7 @@ fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
     }
     let instance = format!("{:?}-{}", cluster, config.name).replace('…', "");
     let addresses = vips(state).into_values().collect();
-    match Gate::open(&GateConfig { uplink_ifindex: ifindex, instance, addresses, wanted }) {
+    match Gate::open(&GateConfig { uplink_ifindex, instance, addresses, wanted }) {
         Ok((gate, shortfalls)) => {
             let rung = gate.rung();
             seen.rung = rung.to_string();
@@ -348,13 +360,13 @@ fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
                 tracing::warn!("{shortfall}");
             }
             tracing::info!(%rung, "lease gate");
-            Kernel { gate: Some(gate), vip, uplink, seen, coarse: rung == Rung::Lifetime, useless }
+            Kernel { gate: Some(gate), vip, uplink, ifindex, seen, coarse: rung == Rung::Lifetime, useless }
         }
         Err(error) => {
             tracing::error!(%error, "no lease gate: no address can be served");
             let why = stead_proto::roster::bounded_text(&error.to_string());
             seen.shortfalls.push(why.clone());
-            Kernel { gate: None, vip, uplink: None, seen, coarse: false, useless: Some(why) }
+            Kernel { gate: None, vip, uplink: None, ifindex, seen, coarse: false, useless: Some(why) }
         }
     }
 }
@@ -370,11 +382,6 @@ fn missing_right(uplink: &str) -> Option<String> {
              AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
         )
     })
-}
-
-fn find_link(name: &str) -> Option<Link> {
-    let links = Rtnl::open().and_then(|mut rtnl| rtnl.links());
-    links.unwrap_or_default().into_iter().find(|link| link.name == name)
 }
 
 /// The rung that `gate` in agent.toml asks for.

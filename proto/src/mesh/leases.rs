@@ -8,7 +8,7 @@ use crate::lease::{self, Lease, Output, Readiness, View};
 use crate::limits::PATIENCE;
 use crate::message::Message;
 use crate::plan::Epoch;
-use crate::report::{ConfigSeen, ServiceSeen};
+use crate::report::{ConfigSeen, ServiceSeen, Unwell};
 use crate::roster::Standing;
 use crate::site::{Driver, EndpointSpec};
 use crate::state::State;
@@ -198,10 +198,16 @@ impl Mesh {
     /// Why this node cannot serve an endpoint, if something is in the way.
     pub(super) fn trouble(&self, name: &Name, spec: &EndpointSpec) -> Option<String> {
         let uplink = match (&self.uplink, &spec.driver) {
-            (Uplink::Useless(why), Driver::Vip) => Some(why),
+            (Uplink::Useless(why), Driver::Vip) => Some(why.clone()),
+            // The nodes may hear one another over another interface than the one that visitors come in by.
+            (Uplink::Trusted | Uplink::Asked, Driver::Vip)
+                if self.unwell.contains(&Unwell::UplinkMissing) =>
+            {
+                Some(Unwell::UplinkMissing.as_str().into())
+            }
             (Uplink::Useless(_) | Uplink::Trusted | Uplink::Asked, Driver::Vip | Driver::Exec(_)) => None,
         };
-        uplink.cloned().or_else(|| self.probes.trouble(name)).or_else(|| self.troubles.get(name).cloned())
+        uplink.or_else(|| self.probes.trouble(name)).or_else(|| self.troubles.get(name).cloned())
     }
 
     /// Whether nobody else had the address when it was asked. A tenure that the last agent of this boot left

@@ -51,6 +51,14 @@ impl Mesh {
         }
     }
 
+    /// A peer is there that was not: what was asked before never arrived, and it may wait for a word of this node.
+    pub(super) fn greet(&mut self) {
+        if let Phase::Recalling { ask_at, .. } = &mut self.phase {
+            *ask_at = Instant::ZERO;
+        }
+        self.reporter.hurry();
+    }
+
     pub(super) fn recall_if_due(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let Phase::Recalling { recall, ask_at } = &mut self.phase else { return };
         if now < *ask_at {

@@ -50,7 +50,7 @@ impl State {
     }
 
     fn fold(&self, index: u64, command: &[u8], outcome: &Outcome) -> [u8; 32] {
-        let outcome: Vec<u8> = codec::encode(outcome, COMMAND_FRAME_BYTES_MAX).unwrap_or_default();
+        let outcome: Vec<u8> = codec::encode_for_hash(outcome, COMMAND_FRAME_BYTES_MAX).unwrap_or_default();
         Sha256::new()
             .chain_update(self.digest)
             .chain_update(index.to_le_bytes())

@@ -109,6 +109,20 @@ fn a_peer_that_boasts_of_a_slow_gate_cannot_keep_others_from_being_planned() {
 }
 
 #[test]
+fn an_endpoint_leaves_a_node_whose_uplink_is_gone_and_may_come_back_with_it() {
+    let (mut world, holder) = settled(3);
+    let unwell = |on| Event::Unwell { what: Unwell::UplinkMissing, on };
+    world.push(world.now, holder, unwell(true));
+    world.run_ms(2_000);
+    let [other] = world.holders()[..] else { panic!("held by {:?}", world.holders()) };
+    assert_ne!(other, holder);
+    world.push(world.now, other, unwell(true));
+    world.push(world.now, holder, unwell(false));
+    world.run_ms(2_000);
+    assert!(world.holders().len() == 1 && !world.holders().contains(&other), "{:?}", world.holders());
+}
+
+#[test]
 fn round_trips_are_reported_until_the_peer_is_not_connected_any_more() {
     let (mut world, _) = settled(3);
     let told = |world: &World| {
@@ -291,4 +305,18 @@ fn a_node_with_more_addresses_than_a_snapshot_can_hold_is_not_admitted() {
     };
     assert_eq!(outcome_of(Act::Admit(Box::new(member(8)))), Outcome::Done);
     assert!(matches!(outcome_of(Act::Admit(Box::new(member(9)))), Outcome::Refused(_)));
+}
+
+#[test]
+fn a_node_that_reaches_its_peers_late_asks_them_at_once() {
+    let (mut world, holder) = settled(3);
+    let back = other_than(&[holder]);
+    world.crash(back);
+    world.isolate(back, true);
+    world.boot(back);
+    world.run_ms(10);
+    world.isolate(back, false);
+    world.push(world.now, back, Event::Reached);
+    world.run_ms(10);
+    assert!(world.nodes[&back].joined, "it waits for its next question instead");
 }
