@@ -17,6 +17,7 @@ mod gating;
 mod hints;
 mod inbox;
 mod inlets;
+mod keeper;
 mod links;
 mod orders;
 mod outbox;

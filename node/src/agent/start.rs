@@ -34,7 +34,7 @@ use super::records_file::RecordsFile;
 use super::replica::StateReplica;
 use super::watch::{MEMORIES_KEY, accepted_keys, view};
 use super::worker::Worker;
-use super::{driver, hints, links, probing, realtime, socket, watch as watching};
+use super::{driver, hints, keeper, links, probing, realtime, socket, watch as watching};
 use crate::clock;
 use crate::config::Config;
 use crate::consensus::{Compaction, Consensus, Settings, Timing};
@@ -132,7 +132,7 @@ pub(super) async fn run(
     let (event_sender, events) = mpsc::channel::<Event>(EVENTS_MAX);
     let (query_sender, queries) = mpsc::channel::<StatusQuery>(QUERIES_MAX);
     let (effect_sender, effects) = mpsc::channel::<Effect>(EFFECTS_MAX);
-    let (drives, driver_thread) =
+    let (drives, driver_thread, driver_ended) =
         driver::start(kernel.uplink.as_ref(), kernel.vip, kernel.coarse, event_sender.clone())
             .map_err(AgentError::Threads)?;
     if kernel.ifindex.is_none() {
@@ -200,11 +200,15 @@ pub(super) async fn run(
     tasks.spawn(hints::run(transport.clone(), peers, hint_states));
     tasks.spawn(watching::raft(consensus.clone(), span(config.election_timeout), event_sender.clone()));
     tasks.spawn(watching::state(me, roster, states, directory, hint_sender, services, event_sender.clone()));
+    let (memory_sender, newest_memories) = watch::channel(Memories::default());
+    tasks.spawn(keeper::run(consensus.clone(), newest_memories));
+    tasks.spawn(driver_ended);
     let worker = Worker {
         consensus: consensus.clone(),
         events: event_sender.clone(),
         joined,
         pages: Pages::default(),
+        memories: memory_sender,
     };
     let worker = tokio::spawn(worker.run(effects));
     tracing::info!(node = %me, name = %config.name, cluster = ?cluster, version = super::VERSION, "agent started");
