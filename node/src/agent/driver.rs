@@ -95,8 +95,7 @@ pub(super) fn start(
 
 impl Drivers {
     fn run(mut self) {
-        loop {
-            let Some(orders) = self.orders.take(self.pause()) else { break };
+        while let Some(orders) = self.orders.take(self.pause()) {
             orders.into_iter().for_each(|order| self.carry_out(order));
             self.look_after();
         }

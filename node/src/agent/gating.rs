@@ -264,9 +264,9 @@ mod tests {
     }
 
     fn told(news: &mut Vec<Event>) -> Vec<bool> {
-        let on = |event| match event {
-            Event::Trouble { text, .. } => text.is_some(),
-            other => panic!("{other:?}"),
+        let on = |event| {
+            let Event::Trouble { text, .. } = event else { panic!("{event:?}") };
+            text.is_some()
         };
         std::mem::take(news).into_iter().map(on).collect()
     }
