@@ -15,6 +15,8 @@ use stead_proto::time::Instant;
 
 /// Orders that may wait: a few for each endpoint.
 const ORDERS_MAX: usize = 64;
+/// Addresses that one endpoint can have had while the driver was busy; each change is an operator's order.
+const ENDPOINT_ORDERS_MAX: usize = 64;
 
 /// An order to the driver.
 #[derive(Debug)]
@@ -46,10 +48,22 @@ impl Drive {
             Self::Announce | Self::Look => None,
         }
     }
+
+    /// Whether an older order for the same endpoint need not be carried out any more: all but giving up another
+    /// address, or the same one moved in another way.
+    fn makes_void(&self, older: &Self) -> bool {
+        let (Self::Serve { serving, .. } | Self::Cease { serving, .. }) = self else { return false };
+        match older {
+            Self::Cease { serving: old, .. } => {
+                old.spec.address == serving.spec.address && old.spec.driver == serving.spec.driver
+            }
+            Self::Serve { .. } | Self::Announce | Self::Look => true,
+        }
+    }
 }
 
-/// The last order for each endpoint that found the queue full: what came before it no longer matters.
-type Overflow = Arc<Mutex<BTreeMap<Name, Drive>>>;
+/// What found the queue full, by endpoint: the last order, and before it only what it does not make void.
+type Overflow = Arc<Mutex<BTreeMap<Name, Vec<Drive>>>>;
 type Leases = Arc<Mutex<BTreeMap<Name, Arc<AtomicU64>>>>;
 
 /// The driver's thread, as the owner sees it.
@@ -92,14 +106,8 @@ impl Orders {
         };
         // Under the lock, or the queue might fill again in between and what overflowed then be taken before it.
         let mut overflow = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
-        let queued = first.into_iter().chain(self.queue.try_iter());
-        Some(
-            queued
-                .collect::<Vec<_>>()
-                .into_iter()
-                .chain(std::mem::take(&mut *overflow).into_values())
-                .collect(),
-        )
+        let queued: Vec<Drive> = first.into_iter().chain(self.queue.try_iter()).collect();
+        Some(queued.into_iter().chain(std::mem::take(&mut *overflow).into_values().flatten()).collect())
     }
 
     fn has_late(&self) -> bool {
@@ -132,7 +140,11 @@ impl DriverHandle {
             return;
         };
         tracing::warn!(%endpoint, "the endpoint driver does not keep up");
-        overflow.insert(endpoint, order);
+        let waiting = overflow.entry(endpoint).or_default();
+        waiting.retain(|older| !order.makes_void(older));
+        if waiting.len() < ENDPOINT_ORDERS_MAX {
+            waiting.push(order);
+        }
     }
 
     /// Moves the end of an endpoint's lease.
@@ -151,8 +163,12 @@ mod tests {
     use stead_proto::site::{EndpointSpec, HoldingText};
 
     fn serve(name: &str, rank: u32) -> Drive {
+        Drive::Serve { endpoint: name.parse().unwrap(), serving: serving([127, 0, 0, 1], rank) }
+    }
+
+    fn serving(address: [u8; 4], rank: u32) -> Box<Serving> {
         let spec = EndpointSpec {
-            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            address: std::net::IpAddr::from(address),
             ports: Vec::new(),
             services: std::collections::BTreeSet::new(),
             driver: Driver::Vip,
@@ -161,8 +177,7 @@ mod tests {
             holding: HoldingText::default(),
         };
         let (epoch, until) = (Epoch { plan: 1, rank }, Instant::ZERO);
-        let serving = Box::new(Serving { epoch, until, spec, holding_page: false });
-        Drive::Serve { endpoint: name.parse().unwrap(), serving }
+        Box::new(Serving { epoch, until, spec, holding_page: false })
     }
 
     #[test]
@@ -208,5 +223,18 @@ mod tests {
             Drive::Serve { serving, .. } => serving.epoch.rank,
             Drive::Cease { .. } | Drive::Announce | Drive::Look => u32::MAX,
         }
+    }
+
+    #[test]
+    fn an_address_that_an_endpoint_left_is_given_up_however_full_the_queue_was() {
+        let (handle, orders) = channel_of(1);
+        let www = || "www".parse().unwrap();
+        handle.tell(Drive::Look);
+        handle.tell(Drive::Serve { endpoint: www(), serving: serving([127, 0, 0, 1], 1) });
+        handle.tell(Drive::Cease { endpoint: www(), serving: serving([127, 0, 0, 1], 1) });
+        handle.tell(Drive::Serve { endpoint: www(), serving: serving([127, 0, 0, 2], 2) });
+        let taken = || orders.take(Duration::ZERO).unwrap();
+        assert!(matches!(taken()[..], [Drive::Look, Drive::Cease { .. }, Drive::Serve { .. }]));
+        assert!(taken().is_empty());
     }
 }

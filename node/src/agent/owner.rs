@@ -54,6 +54,7 @@ impl Owner {
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         let mut effects = Vec::new();
         loop {
+            // Whatever else happens: what waits does not wait for a quiet moment.
             self.worker.retry();
             let again = self.worker.waits().then_some(outbox::RETRY_AFTER);
             let event = match inlets.next(self.mesh.deadline(), again).await {

@@ -186,11 +186,12 @@ impl Links {
         let State { slots, hints, .. } = &mut *state;
         let Some(slot) = slots.get_mut(&(id, live.plane)) else { return };
         slot.live.retain(|other| !Arc::ptr_eq(other, live));
-        if slot.live.is_empty() {
+        slot.bells.changed.notify_one();
+        if Plane::BETWEEN_NODES.iter().all(|plane| slots.get(&(id, *plane)).is_none_or(|s| s.live.is_empty()))
+        {
             // Not where it was admitted: a connection follows its client to another address.
             hints.entry(id).or_default().last_seen = Some(canonical(live.connection.remote_address()));
         }
-        slot.bells.changed.notify_one();
         self.changed.notify_one();
     }
 
