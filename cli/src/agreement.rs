@@ -1,8 +1,8 @@
 //! What a majority of the voters agrees on, who differs, and who is silent. Pure.
 //!
 //! Answers are not of one instant: a node that lacks the last entries is behind, not in disagreement, as long
-//! as what it says fits. At an equal applied index the state's digest decides; otherwise site version,
-//! voters and plans are compared.
+//! as what it says fits. At an equal applied index the state's digest decides; otherwise all that was decided is
+//! compared: site, voters, plans, roster, operators.
 //!
 //! **Invariant.** Nothing is called agreed that less than a majority of the voters has said, and who votes
 //! is read from the configuration that most of the answering nodes share, not from any single one.
@@ -71,8 +71,14 @@ impl<'a> Agreement<'a> {
             let fitting = heard.iter().filter(|other| voters.contains(&other.node) && fits(basis, other));
             fitting.map(|status| status.node).collect()
         };
-        let basis =
-            heard.iter().copied().max_by_key(|status| (supporters(status).len(), status.state.applied));
+        // Of equally supported ones, what several say word for word comes before what one says alone.
+        let twins = |basis: &Status| {
+            let same =
+                |s: &&&Status| s.state.applied == basis.state.applied && s.state.digest == basis.state.digest;
+            heard.iter().filter(same).count()
+        };
+        let weight = |status: &&Status| (supporters(status).len(), twins(status), status.state.applied);
+        let basis = heard.iter().copied().max_by_key(weight);
         let agreeing = basis.map(supporters).unwrap_or_default();
         let majority = voters.len() / 2 + 1;
         let leader = leader(&heard, &voters);
@@ -90,6 +96,17 @@ impl<'a> Agreement<'a> {
     #[must_use]
     pub fn state(&self) -> Option<&'a State> {
         self.basis.map(|status| &status.state)
+    }
+
+    /// The highest number that as many agreeing voters have come to as make a majority: no single node can raise it
+    /// or hold it down.
+    #[must_use]
+    pub fn majority_has(&self, number: impl Fn(&Status) -> u64) -> u64 {
+        let said = self.agreeing.iter().filter_map(|id| self.status_of(*id)).map(number);
+        let mut said: Vec<u64> = said.collect();
+        said.sort_unstable_by(|a, b| b.cmp(a));
+        let majority = self.state().map_or(1, |state| state.config.majority());
+        said.get(majority.saturating_sub(1)).copied().unwrap_or_default()
     }
 
     /// What a node itself answered.
@@ -166,7 +183,19 @@ fn fits(one: &Status, other: &Status) -> bool {
 }
 
 fn same_decisions(one: &State, other: &State) -> bool {
-    one.site_version == other.site_version && one.config == other.config && one.plans == other.plans
+    let operators = |state: &State| -> Vec<_> {
+        // Their serial numbers change with each order.
+        let told = state.operators.iter().map(|(key, operator)| (*key, operator.name.clone(), operator.role));
+        told.collect()
+    };
+    one.site_version == other.site_version
+        && one.site == other.site
+        && one.config == other.config
+        && one.plans == other.plans
+        && one.members == other.members
+        && one.node_id_max == other.node_id_max
+        && one.former_keys == other.former_keys
+        && operators(one) == operators(other)
 }
 
 fn leader(heard: &[&Status], voters: &BTreeSet<NodeId>) -> Option<NodeId> {
@@ -267,6 +296,36 @@ mod tests {
         let agreement = Agreement::of(&answers);
         assert_eq!(agreement.agreeing, [NodeId(1), NodeId(3)].into());
         assert_eq!(agreement.basis.unwrap().state.config.voters.len(), 3);
+    }
+
+    #[test]
+    fn one_node_that_claims_to_be_ahead_does_not_choose_the_roster_that_others_are_shown() {
+        let lies: [fn(&mut State); 5] = [
+            |state| drop(state.members.remove(&NodeId(1))),
+            |state| state.node_id_max = NodeId(u64::MAX - 1),
+            |state| state.operators.clear(),
+            |state| state.former_keys.push(state.members[&NodeId(1)].key),
+            |state| state.site = Default::default(),
+        ];
+        for lie in lies {
+            let mut answers = sample::healthy();
+            let liar = sample::status(&mut answers, 3);
+            (liar.state.applied, liar.state.digest) = (liar.state.applied + 1, [7; 32]);
+            lie(&mut liar.state);
+            let agreement = Agreement::of(&answers);
+            assert_eq!(agreement.agreeing, [NodeId(1), NodeId(2)].into());
+            assert!(agreement.quorum && agreement.basis.unwrap().node != NodeId(3));
+        }
+    }
+
+    #[test]
+    fn what_one_says_alone_is_not_shown_in_place_of_what_two_say() {
+        let mut answers = sample::healthy();
+        let ahead = sample::status(&mut answers, 3);
+        (ahead.state.applied, ahead.state.digest) = (ahead.state.applied + 1, [7; 32]);
+        let applied = Agreement::of(&answers).state().unwrap().applied;
+        assert_eq!(applied, sample::status(&mut answers, 1).state.applied);
+        assert_eq!(Agreement::of(&answers).majority_has(|status| status.state.applied), applied);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use crate::agreement::Agreement;
 use crate::ask::{self, Answers, Link, Way, everybody, roster};
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use stead_node::identity::Identity;
@@ -83,18 +84,27 @@ impl Orderer<'_> {
         let mut signed = self.operator.key().sign(self.cluster, &order)?;
         let end = Instant::now() + deadline;
         let mut last = "no node answered".to_string();
+        let mut doubtful = false;
         while Instant::now() < end {
             for node in takers(answers) {
                 match self.attempt(node, &signed, answers, end).await {
                     Attempt::Done(committed) => return Ok(committed),
                     Attempt::Refused(Refusal::Replayed) => {
-                        // Another command of the same operator overtook it; under this number it never counts.
+                        // One node's word is not enough: it may have been carried out by now, or never.
                         last = Refusal::Replayed.to_string();
                         let now = everybody(self.way, LOOK_AT_LEAST / 2).await;
-                        let above = self.serial(&now, now_unix_ms).max(order.serial.saturating_add(1));
-                        order.serial = above;
-                        signed = self.operator.key().sign(self.cluster, &order)?;
-                        break;
+                        match self.serial_seen(&now).cmp(&order.serial) {
+                            Less => doubtful = true,
+                            Equal => return Ok(self.found()),
+                            Greater => {
+                                // Another command of the same operator overtook it: under this number it never
+                                // counts.
+                                order.serial = self.serial(&now, now_unix_ms);
+                                signed = self.operator.key().sign(self.cluster, &order)?;
+                                doubtful = false;
+                                break;
+                            }
+                        }
                     }
                     Attempt::Refused(refusal) => return Err(SubmitError::Refused(refusal)),
                     Attempt::NotTaken(why) => last = why,
@@ -103,7 +113,16 @@ impl Orderer<'_> {
             }
             sleep(PAUSE).await;
         }
+        if doubtful {
+            return self.look(order.serial, last, end).await;
+        }
         Err(SubmitError::Unavailable(last))
+    }
+
+    /// It stands in the state, whatever became of the answer.
+    fn found(&self) -> Committed {
+        self.under_way.store(false, Ordering::Relaxed);
+        Committed { index: None, outcome: None }
     }
 
     /// Above every order of this key that the mesh knows, and the time by custom.
@@ -112,9 +131,9 @@ impl Orderer<'_> {
     }
 
     fn serial_seen(&self, answers: &Answers) -> u64 {
-        let agreement = Agreement::of(answers);
-        let operators = agreement.state().map(|state| &state.operators);
-        operators.and_then(|all| all.get(&self.operator.public())).map_or(0, |operator| operator.serial)
+        let key = self.operator.public();
+        Agreement::of(answers)
+            .majority_has(|status| status.state.operators.get(&key).map_or(0, |operator| operator.serial))
     }
 
     async fn attempt(
@@ -150,8 +169,7 @@ impl Orderer<'_> {
         while Instant::now() < end {
             let answers = everybody(self.way, LOOK_AT_LEAST / 2).await;
             if Agreement::of(&answers).quorum && self.serial_seen(&answers) == serial {
-                self.under_way.store(false, Ordering::Relaxed);
-                return Ok(Committed { index: None, outcome: None });
+                return Ok(self.found());
             }
             sleep(PAUSE).await;
         }

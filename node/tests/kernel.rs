@@ -466,7 +466,7 @@ fn what_cannot_be_had_is_said_with_reason_and_cost() {
         let wanted = GateConfig { wanted: None, ..config(bench, Rung::Tcx) };
         let (gate, shortfalls) = Gate::open(&wanted).unwrap();
         assert_eq!(gate.rung(), Rung::Nft);
-        assert_eq!(rungs(&shortfalls), [Rung::Tcx, Rung::Clsact]);
+        assert_eq!(rungs(&shortfalls), [Rung::Clsact], "both fail for one reason, told once");
         assert!(shortfalls[0].to_string().contains("/sys/fs/bpf"), "{}", shortfalls[0]);
         // No nft either.
         for path in ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"] {
@@ -476,8 +476,8 @@ fn what_cannot_be_had_is_said_with_reason_and_cost() {
         }
         let (gate, shortfalls) = Gate::open(&wanted).unwrap();
         assert_eq!(gate.rung(), Rung::Lifetime);
-        assert_eq!(rungs(&shortfalls), [Rung::Tcx, Rung::Clsact, Rung::Nft]);
-        assert!(shortfalls[2].to_string().contains("nft"), "{}", shortfalls[2]);
+        assert_eq!(rungs(&shortfalls), [Rung::Clsact, Rung::Nft]);
+        assert!(shortfalls[1].to_string().contains("nft"), "{}", shortfalls[1]);
         for shortfall in shortfalls {
             println!("SHORTFALL {shortfall}");
         }
@@ -505,8 +505,8 @@ fn a_gate_that_would_vanish_with_the_agent_is_not_called_one() {
         // As in a unit with a private mount namespace on a host where nobody mounted the file system.
         rustix::mount::unmount("/sys/fs/bpf", rustix::mount::UnmountFlags::empty()).unwrap();
         let (gate, shortfalls) = Gate::open(&config(bench, Rung::Tcx)).unwrap();
-        assert_eq!((gate.rung(), rungs(&shortfalls)), (Rung::Nft, vec![Rung::Tcx, Rung::Clsact]));
-        assert!(shortfalls[0].to_string().contains("private mount namespace"), "{}", shortfalls[0]);
+        assert_eq!((gate.rung(), rungs(&shortfalls)), (Rung::Nft, vec![Rung::Clsact]));
+        assert!(shortfalls[0].to_string().contains("would end with it"), "{}", shortfalls[0]);
     });
 }
 
@@ -521,7 +521,8 @@ fn without_privileges_every_better_rung_is_a_shortfall() {
         rustix::thread::set_no_new_privs(true).unwrap();
         let (gate, shortfalls) = Gate::open(&config(bench, Rung::Tcx)).unwrap();
         assert!(gate.rung() > Rung::Clsact);
-        assert_eq!(rungs(&shortfalls)[..2], EXACT);
+        // Once if both fail for the same reason; which map is missed first is chance.
+        assert!(rungs(&shortfalls).contains(&Rung::Clsact));
     });
 }
 

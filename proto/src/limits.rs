@@ -4,6 +4,10 @@ use crate::time::Span;
 
 /// Nodes in one roster.
 pub const NODES_MAX: usize = 32;
+/// How far above the highest id so far a new node's may be, so that nobody can use them all up.
+pub const NODE_ID_JUMP_MAX: u64 = 1_000;
+/// The highest serial number of an order: far above every clock, and far below the end of numbers.
+pub const SERIAL_MAX: u64 = 1 << 62;
 /// Keys of removed nodes that the roster remembers, to refuse them for ever.
 pub const FORMER_KEYS_MAX: usize = 256;
 /// Nodes that vote.

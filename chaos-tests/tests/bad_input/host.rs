@@ -48,7 +48,7 @@ fn an_agent_without_bpf_says_what_that_costs_and_serves_with_nft() {
     let gate = scene.stage.status(C).unwrap().own.gate;
     println!("FIGURE without BPF: {gate:?}");
     assert_says(&gate.rung, &["nft"]);
-    assert_says(&gate.shortfalls.join("\n"), &["BPF", "takeovers wait 100 ms longer"]);
+    assert_says(&gate.shortfalls.join("\n"), &["no BPF", "with nft timeouts instead", "100 ms longer"]);
     move_to(&mut scene, C);
     scene.stage.until("it serves", PATIENCE, |stage| stage.holder().filter(|holder| *holder == C)).unwrap();
 }
@@ -58,7 +58,7 @@ fn an_agent_without_bpf_and_nft_says_what_that_costs_and_serves_with_address_lif
     let mut scene = three_where("c", &[Handicap::NoBpf, Handicap::NoNft]);
     let gate = scene.stage.status(C).unwrap().own.gate;
     println!("FIGURE without BPF and nft: {gate:?}");
-    assert_says(&gate.shortfalls.join("\n"), &["nft", "lifetime", "a takeover waits 2.4 s longer"]);
+    assert_says(&gate.shortfalls.join("\n"), &["no nft", "with address lifetimes instead", "2.4 s longer"]);
     move_to(&mut scene, C);
     scene.stage.until("it serves", PATIENCE, |stage| stage.holder().filter(|holder| *holder == C)).unwrap();
 }

@@ -94,7 +94,11 @@ fn present(state: &State, args: &AdmitArgs, key: Option<PublicKey>) -> Result<bo
     let (name, address) = &args.node;
     let with_key = state.members.values().find(|member| Some(member.key) == key);
     match (with_key, state.member_named(name.as_str())) {
-        (Some(one), Some(other)) if one.id == other.id => Ok(true),
+        (Some(one), Some(other)) if one.id == other.id && one.role == args.role.into() => Ok(true),
+        (Some(one), Some(other)) if one.id == other.id => Err(Failure::Usage(format!(
+            "{name} belongs to the mesh as a {}: leave --role at that, and `stead role {name}` changes it",
+            one.role.as_str()
+        ))),
         (Some(one), _) => Err(Failure::Usage(format!(
             "this key is that of {}: another node needs another key, and so another directory",
             one.name
@@ -142,16 +146,10 @@ async fn showing(session: &Session, key: PublicKey) -> Result<(State, u64), Fail
     }
     let answers = session.ask_again().await;
     let agreement = Agreement::of(&answers);
-    Ok((settled_state(&agreement)?.clone(), term(&agreement)))
-}
-
-/// The highest term that as many voters have come to as make a majority: no single node can raise it.
-fn term(agreement: &Agreement<'_>) -> u64 {
-    let terms = agreement.agreeing.iter().filter_map(|id| Some(agreement.status_of(*id)?.own.log.term));
-    let mut terms: Vec<u64> = terms.collect();
-    terms.sort_unstable_by(|a, b| b.cmp(a));
-    let majority = agreement.state().map_or(1, |state| state.config.majority());
-    terms.get(majority.saturating_sub(1)).copied().unwrap_or_default()
+    let term = agreement.majority_has(|status| status.own.log.term);
+    // The seed rules until the newcomer has come so far: no single node may say how far that is.
+    let applied = agreement.majority_has(|status| status.state.applied);
+    Ok((State { applied, ..settled_state(&agreement)?.clone() }, term))
 }
 
 async fn write(
@@ -266,6 +264,6 @@ mod tests {
         for (node, term) in [(1, u64::MAX), (2, 7), (3, 6)] {
             sample::status(&mut answers, node).own.log.term = term;
         }
-        assert_eq!(term(&Agreement::of(&answers)), 7);
+        assert_eq!(Agreement::of(&answers).majority_has(|status| status.own.log.term), 7);
     }
 }

@@ -8,7 +8,7 @@ use super::State;
 use crate::command::{Outcome, Refusal, no_such_node};
 use crate::id::NodeId;
 use crate::incident::Matter;
-use crate::limits::{ADDRESSES_MAX, FORMER_KEYS_MAX, NODES_MAX, VOTERS_MAX};
+use crate::limits::{ADDRESSES_MAX, FORMER_KEYS_MAX, NODE_ID_JUMP_MAX, NODES_MAX, VOTERS_MAX};
 use crate::roster::{Member, Operator, Role};
 use crate::sign;
 use alloc::format;
@@ -100,6 +100,13 @@ impl State {
         }
         if member.id <= self.node_id_max {
             return forbid(format!("node ids are never used twice: take one above {}", self.node_id_max));
+        }
+        if member.id.0 - self.node_id_max.0 > NODE_ID_JUMP_MAX {
+            return forbid(format!(
+                "{} is far above all ids so far: take {}",
+                member.id,
+                self.node_id_max.0 + 1
+            ));
         }
         if self.members.len() >= NODES_MAX {
             return forbid(format!("{NODES_MAX} nodes are the most"));

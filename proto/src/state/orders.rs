@@ -4,7 +4,7 @@ use super::{SiteVersion, State};
 use crate::command::{Outcome, Refusal, no_such_node};
 use crate::id::{Name, NodeId};
 use crate::incident::Matter;
-use crate::limits::{COMPLAINTS_MAX, SITE_HISTORY_MAX};
+use crate::limits::{COMPLAINTS_MAX, SERIAL_MAX, SITE_HISTORY_MAX};
 use crate::order::{Act, Order};
 use crate::plan::Plan;
 use crate::roster::{Operator, Standing, bounded_text};
@@ -45,6 +45,9 @@ impl State {
         check_role(&operator, &order.act)?;
         if order.serial <= operator.serial {
             return Err(Refusal::Replayed);
+        }
+        if order.serial > SERIAL_MAX {
+            return Err(Refusal::Forbidden("its serial number would leave no room for later orders".into()));
         }
         let unix_ms = order.serial / 1_000;
         let outcome = match order.act {

@@ -320,3 +320,23 @@ fn a_node_that_reaches_its_peers_late_asks_them_at_once() {
     world.run_ms(10);
     assert!(world.nodes[&back].joined, "it waits for its next question instead");
 }
+
+#[test]
+fn no_order_uses_up_the_numbers_of_those_after_it() {
+    let member = Member {
+        id: NodeId(u64::MAX - 1),
+        name: "d".parse().unwrap(),
+        key: key(9).public(),
+        role: Role::Learner,
+        addresses: Vec::new(),
+        standing: Standing::Active,
+    };
+    assert!(matches!(outcome_of(Act::Admit(Box::new(member))), Outcome::Refused(_)), "no id would be left");
+    let genesis = genesis(3);
+    let cluster = genesis.cluster().unwrap();
+    let act = Act::Drain { node: NodeId(1), drained: true };
+    let signed = key(99).sign(cluster, &Order { serial: u64::MAX, act }).unwrap();
+    let command = codec::encode(&Command::Order(signed), COMMAND_FRAME_BYTES_MAX).unwrap();
+    let outcome = State::begin(cluster, &genesis).apply(1, &command);
+    assert!(matches!(outcome, Outcome::Refused(_)), "no serial number would be left");
+}
