@@ -19,15 +19,17 @@ use crate::consensus::Consensus;
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Keeps what comes until its sender is gone.
+/// Keeps what comes. Does not end: a worker that is gone says itself why the agent has to.
 pub(super) async fn run(consensus: Arc<Consensus>, newest: watch::Receiver<Memories>) {
     let put = |bytes: Vec<u8>| {
         let consensus = consensus.clone();
         async move { consensus.meta_put(MEMORIES_KEY, &bytes).await }
     };
     keep(newest, put, RETRY_AFTER).await;
+    std::future::pending().await
 }
 
+/// Until the sender is gone.
 async fn keep<E: Display, W: Future<Output = Result<(), E>>>(
     mut newest: watch::Receiver<Memories>,
     mut put: impl FnMut(Vec<u8>) -> W,
