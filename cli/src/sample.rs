@@ -177,6 +177,7 @@ fn report(id: u64) -> Report {
         config: ConfigSeen { index: 0, age_ms: 900_000, pair_left: true },
         log: LogSeen {
             term: 5,
+            voted_for: NodeId(1),
             durable: (5, 120),
             applied: 120,
             digest: [0xaa; 32],

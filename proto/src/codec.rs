@@ -9,6 +9,7 @@
 
 use alloc::vec::Vec;
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::error::DecodeError;
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The version that this build writes. It reads this one and, once there is one, the one before.
@@ -38,6 +39,14 @@ const ANY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 const CONFIG: Configuration<LittleEndian, Varint, Limit<ANY_BYTES_MAX>> =
     bincode::config::standard().with_limit::<ANY_BYTES_MAX>();
+
+/// Up to here a body is read under [`SMALL`]: datagrams, reports and most commands.
+const SMALL_BYTES_MAX: usize = 32 * 1024;
+
+/// A text claims its whole length before it is read, so the limit of a datagram may not be that of a snapshot.
+/// A number counts with its width in memory, which is at most eight times the byte that it is written as.
+const SMALL: Configuration<LittleEndian, Varint, Limit<{ 8 * SMALL_BYTES_MAX }>> =
+    bincode::config::standard().with_limit::<{ 8 * SMALL_BYTES_MAX }>();
 
 /// The bytes of `value` for a hash that has to outlive versions of the wire: those of its frame, under version 1 for
 /// ever.
@@ -73,8 +82,16 @@ pub fn decode<T: DeserializeOwned>(frame: &[u8], bytes_max: usize) -> Result<T, 
     if version != VERSION {
         return Err(CodecError::Version(version));
     }
-    let (value, read) = bincode::serde::decode_from_slice(body, CONFIG).map_err(|_| CodecError::Malformed)?;
+    let (value, read) = read(body).map_err(|_| CodecError::Malformed)?;
     if read == body.len() { Ok(value) } else { Err(CodecError::Malformed) }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<(T, usize), DecodeError> {
+    if body.len() <= SMALL_BYTES_MAX {
+        bincode::serde::decode_from_slice(body, SMALL)
+    } else {
+        bincode::serde::decode_from_slice(body, CONFIG)
+    }
 }
 
 fn check_length(bytes: usize, bytes_max: usize) -> Result<(), CodecError> {
@@ -84,7 +101,7 @@ fn check_length(bytes: usize, bytes_max: usize) -> Result<(), CodecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::String;
+    use alloc::string::{String, ToString};
     use proptest::prelude::*;
 
     #[test]
@@ -112,6 +129,25 @@ mod tests {
         let mut frame = alloc::vec![1, 253];
         frame.extend(u64::MAX.to_le_bytes());
         assert_eq!(decode::<Vec<u64>>(&frame, 100), Err(CodecError::Malformed));
+    }
+
+    #[test]
+    fn a_small_frame_cannot_claim_the_room_of_a_large_one() {
+        let text = |length: u32| [&[252][..], &length.to_le_bytes()].concat();
+        for length in [60 << 20, 1 << 20, 1 << 18] {
+            let refused = read::<String>(&text(length)).map_err(|error| error.to_string());
+            assert_eq!(refused, Err(DecodeError::LimitExceeded.to_string()), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn the_densest_frames_on_both_sides_of_small_are_read() {
+        for numbers in [SMALL_BYTES_MAX - 3, SMALL_BYTES_MAX - 2] {
+            let dense = alloc::vec![7_u64; numbers];
+            let frame = encode(&dense, usize::MAX).unwrap();
+            assert_eq!(frame.len(), 1 + 3 + numbers);
+            assert_eq!(decode(&frame, usize::MAX), Ok(dense));
+        }
     }
 
     proptest! {

@@ -60,6 +60,8 @@ pub struct ConfigSeen {
 pub struct LogSeen {
     /// The term of its durable vote.
     pub term: u64,
+    /// For whom that vote is.
+    pub voted_for: NodeId,
     /// The last entry that it holds durably: (term, index).
     pub durable: (u64, u64),
     /// The last entry that it has applied.

@@ -343,13 +343,13 @@ fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
     let Some(uplink_ifindex) = ifindex else {
         let missing = format!("the uplink {} does not exist: no address can be served", config.uplink);
         tracing::error!("{missing}");
-        seen.shortfalls.push(missing.clone());
+        seen.shortfalls.push(stead_proto::roster::bounded_text(&missing));
         return Kernel { gate: None, vip, uplink, ifindex, seen, coarse: false, useless: Some(missing) };
     };
     let useless = missing_right(&config.uplink);
     if let Some(missing) = &useless {
         tracing::error!("{missing}");
-        seen.shortfalls.push(missing.clone());
+        seen.shortfalls.push(stead_proto::roster::bounded_text(missing));
     }
     let instance = format!("{:?}-{}", cluster, config.name).replace('…', "");
     let addresses = vips(state).into_values().collect();

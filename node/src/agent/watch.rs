@@ -122,6 +122,7 @@ fn facts(status: &Status, leading: bool) -> RaftFacts {
     let ids = |raw: &std::collections::BTreeSet<u64>| raw.iter().copied().map(NodeId).collect();
     RaftFacts {
         term: status.vote_term,
+        voted_for: NodeId(status.vote_for),
         last: status.last_log.unwrap_or_default(),
         durable: status.durable_log.unwrap_or_default(),
         leader: status.leader.map(NodeId),

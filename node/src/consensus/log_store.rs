@@ -48,7 +48,8 @@ pub(super) struct LogStore {
     flusher: Flusher,
     extent: Arc<Mutex<Extent>>,
     appended_bytes: Arc<AtomicU64>,
-    vote_term: Arc<AtomicU64>,
+    /// The durable vote: its term, and for whom.
+    vote: Arc<Mutex<(u64, u64)>>,
 }
 
 impl LogStore {
@@ -59,10 +60,10 @@ impl LogStore {
             flusher,
             extent: Arc::default(),
             appended_bytes: Arc::default(),
-            vote_term: Arc::default(),
+            vote: Arc::default(),
         };
         let vote: Option<Ballot> = log.fact(VOTE)?;
-        log.vote_term.store(vote.map_or(0, |ballot| ballot.term), Ordering::Release);
+        log.keep_vote(vote.map_or((0, 0), |ballot| (ballot.term, ballot.node)));
         let purged = log.fact(PURGED)?;
         let last = match log.store.last(Tree::Log)? {
             Some((key, value)) => Some(log.entry(&key, &value)?.id),
@@ -104,9 +105,13 @@ impl LogStore {
         self.extent().last
     }
 
-    /// The term of the vote that is on the disk.
-    pub(super) fn durable_vote_term(&self) -> u64 {
-        self.vote_term.load(Ordering::Acquire)
+    /// The vote that is on the disk: its term, and for whom.
+    pub(super) fn durable_vote(&self) -> (u64, u64) {
+        *self.vote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep_vote(&self, vote: (u64, u64)) {
+        *self.vote.lock().unwrap_or_else(PoisonError::into_inner) = vote;
     }
 
     /// The last entry that was purged.
@@ -203,7 +208,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .write(vec![op], Durability::Now)
             .await
             .map_err(|error| StorageIOError::write_vote(&error))?;
-        self.vote_term.store(vote.leader_id.term, Ordering::Release);
+        self.keep_vote((vote.leader_id.term, vote.leader_id.node_id));
         Ok(())
     }
 

@@ -41,6 +41,8 @@ pub struct Status {
     pub durable_log: Option<(u64, u64)>,
     /// The term of the vote that is on the disk.
     pub vote_term: u64,
+    /// For whom it is.
+    pub vote_for: u64,
     /// The index of the last applied entry.
     pub applied: Option<u64>,
     /// On a leader: milliseconds since the last message was *sent* that a majority has answered.
@@ -78,6 +80,7 @@ impl Source {
     /// The status without what changes by the mere passing of time.
     pub(super) fn lasting(&self) -> Status {
         let last_log = self.data.borrow().last_log.as_ref().map(EntryId::from).map(EntryId::position);
+        let (vote_term, vote_for) = self.log.durable_vote();
         let metrics = self.metrics.borrow();
         let membership = metrics.membership_config.membership();
         Status {
@@ -86,7 +89,8 @@ impl Source {
             leader: metrics.current_leader.filter(|leader| *leader != super::NOBODY),
             last_log,
             durable_log: self.log.last_durable().map(EntryId::position),
-            vote_term: self.log.durable_vote_term(),
+            vote_term,
+            vote_for,
             applied: metrics.last_applied.map(|id| id.index),
             quorum_acked_ms_ago: None,
             voters: membership.voter_ids().collect(),

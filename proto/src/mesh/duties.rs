@@ -78,16 +78,20 @@ impl Mesh {
         }
     }
 
-    /// A voter that campaigned in vain holds a vote above the leader's and follows nobody until it is beaten.
+    /// A voter whose vote is above the leader's follows nobody until it is beaten: it campaigned in vain, or voted
+    /// for somebody who did. Within a term the higher number is above, as openraft has it.
     ///
     /// Nothing but its own word says how far above: one that claims more than honest campaigns can have added
     /// is not believed, for the highest term of all would end the mesh.
     fn admit_stranded(&self, out: &mut Vec<Effect>) {
-        let voters = self.state.config.voters.iter();
-        let stranded = voters.filter_map(|id| Some((*id, self.rows.get(id)?.report.log.term)));
-        let within = self.raft.term.saturating_add(TERM_JUMP_MAX);
-        let ahead = stranded.filter(|(id, term)| *id != self.me && *term > self.raft.term && *term <= within);
-        out.extend(ahead.map(|(node, term)| Effect::Admit { term, node }));
+        let (ours, within) =
+            ((self.raft.term, self.raft.voted_for), self.raft.term.saturating_add(TERM_JUMP_MAX));
+        for voter in self.state.config.voters.iter().filter(|voter| **voter != self.me) {
+            let Some(log) = self.rows.get(voter).map(|row| row.report.log) else { continue };
+            if (log.term, log.voted_for) > ours && log.term <= within {
+                out.push(Effect::Admit { term: log.term, node: log.voted_for });
+            }
+        }
     }
 
     fn judge_all(&mut self, now: Instant) {

@@ -112,6 +112,8 @@ pub enum Uplink {
 pub struct RaftFacts {
     /// The term of the durable vote.
     pub term: u64,
+    /// For whom that vote is.
+    pub voted_for: NodeId,
     /// The last entry held, (term, index).
     pub last: (u64, u64),
     /// The last entry held durably.
@@ -201,11 +203,12 @@ pub enum Effect {
         /// Who shall follow.
         learners: BTreeSet<NodeId>,
     },
-    /// Let a peer's higher vote count: it campaigned in vain, and only a term above its own brings it back.
+    /// Let a peer's higher vote count: it campaigned in vain, or voted for who did, and only a term above that brings
+    /// it back.
     Admit {
         /// The term of its vote, from its signed report.
         term: u64,
-        /// The peer.
+        /// For whom it is.
         node: NodeId,
     },
     /// Keep what was seen of the others; durable soon, not now.

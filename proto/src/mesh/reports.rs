@@ -66,6 +66,7 @@ impl Mesh {
             config: self.config_seen(now.at),
             log: LogSeen {
                 term: self.raft.term,
+                voted_for: self.raft.voted_for,
                 durable: self.raft.durable,
                 applied: self.state.applied,
                 digest: self.state.digest,

@@ -340,3 +340,17 @@ fn no_order_uses_up_the_numbers_of_those_after_it() {
     let outcome = State::begin(cluster, &genesis).apply(1, &command);
     assert!(matches!(outcome, Outcome::Refused(_)), "no serial number would be left");
 }
+
+/// Two candidates of one term: the one with the lower number can win it with the third node's vote, and the other
+/// one's vote stays above the leader's.
+#[test]
+fn a_voter_that_campaigned_in_the_leaders_own_term_is_brought_back() {
+    let (mut world, holder) = settled(3);
+    let leader = NodeId(1);
+    world.leader = Some(leader);
+    world.run_ms(1_000);
+    assert_eq!(world.admitted, [0_u64; 0], "{holder} or not");
+    world.node(NodeId(2)).voted_for = Some(NodeId(3));
+    world.run_ms(2_000);
+    assert!(world.admitted.contains(&1), "a vote for #3 is above one for #1 in the same term");
+}

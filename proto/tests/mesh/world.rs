@@ -82,6 +82,8 @@ pub(crate) struct Node {
     pub(crate) joined: bool,
     /// The term of its vote.
     pub(crate) term: u64,
+    /// Whom it voted for, if not for the leader.
+    pub(crate) voted_for: Option<NodeId>,
     /// The kernel's gate: open until.
     pub(crate) gate: Instant,
     /// What it was given when it was admitted.
@@ -142,6 +144,7 @@ impl World {
             holding_page: false,
             joined: false,
             term: 1,
+            voted_for: None,
             gate: Instant::ZERO,
             slack_ms: 0,
             seed,
@@ -254,6 +257,7 @@ impl World {
             let index = self.nodes[&id].applied as u64;
             let facts = RaftFacts {
                 term: self.nodes[&id].term,
+                voted_for: self.nodes[&id].voted_for.or(self.leader).unwrap_or_default(),
                 last: (1, index),
                 durable: (1, index),
                 leader: self.leader.filter(|_| reaches),

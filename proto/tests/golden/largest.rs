@@ -1,0 +1,142 @@
+//! The largest values that the other limits allow, against the limits of the frames that they travel in. What a node
+//! cannot encode it cannot say: a report that is too long makes it mute.
+
+use std::collections::BTreeMap;
+
+use stead_proto::codec;
+use stead_proto::command::{Command, Ground};
+use stead_proto::id::{Name, NodeId};
+use stead_proto::incident::{Incident, Line, Matter};
+use stead_proto::lease::{Message as Lease, Verdict};
+use stead_proto::limits::{
+    COMMAND_FRAME_BYTES_MAX, ENDPOINTS_MAX, FORMER_KEYS_MAX, INCIDENT_LINES_MAX, INCIDENTS_MAX,
+    LEASE_FRAME_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, REPORT_FRAME_BYTES_MAX, SERVICES_MAX, SITE_HISTORY_MAX,
+    SNAPSHOT_BYTES_MAX, TEXT_BYTES_MAX, VOTERS_MAX,
+};
+use stead_proto::memory::Memory;
+use stead_proto::message::Message;
+use stead_proto::order::{Act, Order};
+use stead_proto::plan::{Epoch, Plan, Seat};
+use stead_proto::report::{GateSeen, LeaseSeen, Reach, Report, ServiceSeen};
+use stead_proto::roster::Member;
+use stead_proto::sign::{Signed, Statement};
+use stead_proto::state::{SiteVersion, State};
+
+use crate::parts::{CLUSTER, genesis, key, made_of, member};
+use crate::reports;
+
+const NODE: NodeId = NodeId(u64::MAX);
+const EPOCH: Epoch = Epoch { plan: u64::MAX, rank: u32::MAX };
+
+fn text() -> String {
+    "x".repeat(TEXT_BYTES_MAX)
+}
+
+fn name(number: usize) -> Name {
+    format!("{number:0>NAME_BYTES_MAX$}").parse().unwrap()
+}
+
+/// One for each rung of the ladder that failed, one for a missing right, and one more.
+const SHORTFALLS: usize = 5;
+
+fn report() -> Report {
+    let lease = |number| LeaseSeen {
+        endpoint: name(number),
+        highest: EPOCH,
+        promised: Some((NODE, EPOCH)),
+        holding: Some(EPOCH),
+    };
+    Report {
+        from: NODE,
+        incarnation: u64::MAX,
+        sequence: u64::MAX,
+        unix_ms: u64::MAX,
+        services: (0..SERVICES_MAX).map(|number| (name(number), ServiceSeen::Down(text()))).collect(),
+        leases: (0..ENDPOINTS_MAX).map(lease).collect(),
+        reach: vec![(NODE, Reach { heard_ms_ago: u32::MAX, rtt_us: u32::MAX }); NODES_MAX],
+        gate: GateSeen { rung: "lifetime".into(), slack_ms: u32::MAX, shortfalls: vec![text(); SHORTFALLS] },
+        ..reports::full()
+    }
+}
+
+fn evidence() -> Vec<Signed<Report>> {
+    vec![key(1).sign(CLUSTER, &report()).unwrap(); VOTERS_MAX]
+}
+
+fn seats() -> Vec<Seat> {
+    vec![Seat { node: NODE, slack_ms: u32::MAX }; NODES_MAX]
+}
+
+#[test]
+fn the_largest_report_can_be_signed_and_sent() {
+    let signed = key(1).sign(CLUSTER, &report()).unwrap();
+    assert!(codec::encode(&signed, REPORT_FRAME_BYTES_MAX).is_ok());
+    // What surrounds a statement has room, too.
+    let longest = (key(1).public(), vec![0_u8; Report::BYTES_MAX], vec![0_u8; 64]);
+    assert!(codec::encode(&longest, REPORT_FRAME_BYTES_MAX).is_ok());
+}
+
+#[test]
+fn the_largest_datagram_fits() {
+    let verdict = Verdict::Refused { highest: EPOCH, retry_after_ms: u32::MAX, promised_to: Some(NODE) };
+    let answer = Lease::Answer { epoch: EPOCH, config_index: u64::MAX, seq: u64::MAX, verdict };
+    let memory = Memory { incarnation: u64::MAX, term: u64::MAX, durable: (u64::MAX, u64::MAX) };
+    for message in [Message::Lease(name(0), answer), Message::Recalled(Some(memory))] {
+        assert!(message.encode().unwrap().len() <= LEASE_FRAME_BYTES_MAX / 2, "{message:?}");
+    }
+}
+
+#[test]
+fn the_largest_evidence_fits_a_command() {
+    let ground = Ground::Witnessed { reports: evidence(), because: text() };
+    let plan =
+        Command::Plan { endpoint: name(0), parent: u64::MAX, seats: seats(), ground, unix_ms: u64::MAX };
+    assert!(codec::encode(&plan, COMMAND_FRAME_BYTES_MAX).is_ok());
+}
+
+#[test]
+fn the_largest_order_fits_a_command() {
+    let order = |text| Order { serial: u64::MAX, act: Act::Apply { base: 1, site: Box::default(), text } };
+    let around = codec::encode(&order("x".repeat(70_000)), Order::BYTES_MAX).unwrap().len() - 70_000;
+    let longest = order("x".repeat(Order::BYTES_MAX - around));
+    let signed = key(99).sign(CLUSTER, &longest).unwrap();
+    assert_eq!(signed.bytes().len(), Order::BYTES_MAX);
+    assert!(codec::encode(&Command::Order(signed), COMMAND_FRAME_BYTES_MAX).is_ok());
+}
+
+#[test]
+fn the_largest_state_fits_a_snapshot() {
+    let line = || Line { unix_ms: u64::MAX, text: text() };
+    let incident = |id: u64| Incident {
+        id,
+        matter: Matter::ServiceDown(NODE, name(0)),
+        opened_unix_ms: u64::MAX,
+        closed_unix_ms: Some(u64::MAX),
+        lines: (0..INCIDENT_LINES_MAX).map(|_| line()).collect(),
+        lines_dropped: u32::MAX,
+    };
+    let incidents: BTreeMap<u64, Incident> =
+        (0..u64::try_from(INCIDENTS_MAX).unwrap()).map(|id| (u64::MAX - id, incident(id))).collect();
+    // The text of a version stands for text and site together: both were in one order.
+    let version = || SiteVersion {
+        version: u64::MAX,
+        by: name(0).to_string(),
+        unix_ms: u64::MAX,
+        text: "x".repeat(Order::BYTES_MAX),
+        site: Default::default(),
+    };
+    let plan = Plan { index: u64::MAX, lease_ms: u32::MAX, seats: seats() };
+    let ids = || (0..u64::try_from(NODES_MAX).unwrap()).map(|id| NodeId(u64::MAX - id));
+    let state = State {
+        former_keys: vec![member().key; FORMER_KEYS_MAX],
+        members: ids().map(|id| (id, Member { id, ..member() })).collect(),
+        site_history: (0..SITE_HISTORY_MAX).map(|_| version()).collect(),
+        plans: (0..ENDPOINTS_MAX).map(|number| (name(number), plan.clone())).collect(),
+        incidents: made_of(&incidents),
+        ..State::begin(CLUSTER, &genesis())
+    };
+    // The newest site lies in the state once more, and the rest of a snapshot is small.
+    let room = SNAPSHOT_BYTES_MAX - Order::BYTES_MAX - 128 * 1024;
+    let bytes = codec::encode(&state, room).unwrap().len();
+    assert!(bytes > room / 2, "{bytes} bytes are no large state");
+}
