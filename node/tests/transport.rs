@@ -422,6 +422,32 @@ async fn a_full_inbox_drops_datagrams_and_holds_streams_back() {
 }
 
 #[tokio::test]
+async fn a_peer_that_floods_with_datagrams_leaves_room_for_the_others() {
+    let all = || node_keys(&[1, 2, 3]);
+    let (flood, honest, mut target) = (node(1, all()), node(3, all()), node(2, all()));
+    introduce(&flood, 2, &target);
+    introduce(&honest, 2, &target);
+    until("connected", || ready(&target, 1) && ready(&target, 3) && ready(&flood, 2) && ready(&honest, 2))
+        .await;
+    let (heard_sender, mut heard) = mpsc::channel(64);
+    tokio::spawn(async move {
+        while let Some(datagram) = target.datagrams.recv().await {
+            if datagram.from == id(3) && heard_sender.send(datagram.bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    for n in 0..50_u8 {
+        for _ in 0..400 {
+            flood.transport.send_datagram(id(2), Bytes::from_static(b"!")).unwrap();
+        }
+        honest.transport.send_datagram(id(2), Bytes::from(vec![n])).unwrap();
+        let arrived = tokio::time::timeout(SOON, heard.recv()).await.expect("room for an honest word");
+        assert_eq!(arrived.unwrap(), vec![n]);
+    }
+}
+
+#[tokio::test]
 async fn a_frame_that_was_given_up_half_way_never_arrives() {
     let (a, mut b) = pair().await;
     let frame = Bytes::from(vec![1; RAFT_PLANE_BYTES_MAX]);
@@ -533,6 +559,20 @@ async fn dropping_the_last_handle_tells_the_peers_and_frees_the_port() {
     until("told", || a.transport.connected().is_empty()).await;
     assert!(start.elapsed() < Duration::from_millis(500), "not by the idle timeout");
     until("free", || std::net::UdpSocket::bind(port).is_ok()).await;
+}
+
+#[tokio::test]
+async fn what_was_said_last_arrives_before_the_end() {
+    let (a, mut b) = pair().await;
+    // As an agent that stops: nothing else runs on this thread between the last words and the end.
+    for n in 0..8_u8 {
+        a.transport.send_datagram(id(2), Bytes::from(vec![n; 200])).unwrap();
+    }
+    a.transport.close(SOON).await;
+    for n in 0..8_u8 {
+        let last = tokio::time::timeout(SOON, b.datagrams.recv()).await.expect("every last word").unwrap();
+        assert_eq!(last.bytes, vec![n; 200]);
+    }
 }
 
 #[tokio::test]

@@ -108,10 +108,11 @@ impl Recall {
 pub struct Memories(BTreeMap<NodeId, Memory>);
 
 impl Memories {
-    /// Takes in a report; says whether it showed a new incarnation, which is worth writing down at once.
+    /// Takes in a report; says whether it showed a new incarnation or term, which is worth writing down at once:
+    /// a vote that an image has forgotten is one in a term that it has forgotten.
     pub fn saw(&mut self, report: &Report) -> bool {
         let entry = self.0.entry(report.from).or_default();
-        let fresh = entry.incarnation < report.incarnation;
+        let fresh = entry.incarnation < report.incarnation || entry.term < report.log.term;
         *entry = entry.join(Memory::of(report));
         fresh
     }

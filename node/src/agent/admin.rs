@@ -18,7 +18,7 @@ use stead_proto::sign::Signed;
 use stead_proto::state::State;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::owner::StatusQuery;
+use super::inlets::StatusQuery;
 use super::peer;
 use crate::consensus::{Consensus, ProposeError};
 use crate::transport::{CallError, Transport};

@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use stead_proto::id::Name;
 use stead_proto::mesh::{Event, Serving};
 use stead_proto::site::Driver;
 use stead_proto::time::{Instant, Span};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::command;
 use super::orders::{self, Drive, DriverHandle, Orders};
@@ -60,13 +59,14 @@ struct Served {
     announced_at: Instant,
 }
 
-/// Starts the thread. Without an uplink, only endpoints of the `exec` driver can be moved.
+/// Starts the thread. Without an uplink, only endpoints of the `exec` driver can be moved. The last part of what
+/// it gives back ends with the thread: an agent without its driver would hold endpoints that nobody serves.
 pub(super) fn start(
     uplink: Option<&Link>,
     vip: Option<Vip>,
     coarse_gate: bool,
     events: mpsc::Sender<Event>,
-) -> std::io::Result<(DriverHandle, JoinHandle<()>)> {
+) -> std::io::Result<(DriverHandle, JoinHandle<()>, impl Future<Output = ()> + use<>)> {
     let (handle, orders) = orders::channel();
     // Where the address' own lifetime is the gate, it must not outlive the lease.
     let margin = if coarse_gate { Span::ZERO } else { ADDRESS_MARGIN };
@@ -85,29 +85,22 @@ pub(super) fn start(
         orders,
         events,
     };
-    let thread = std::thread::Builder::new().name("stead-driver".into()).spawn(move || drivers.run())?;
-    Ok((handle, thread))
+    let (alive, ended) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("stead-driver".into()).spawn(move || {
+        let _alive = alive;
+        drivers.run();
+    })?;
+    Ok((handle, thread, async { drop(ended.await) }))
 }
 
 impl Drivers {
     fn run(mut self) {
-        loop {
-            match self.orders.queue.recv_timeout(self.pause()) {
-                Ok(order) => self.carry_out(order),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            self.catch_up();
+        while let Some(orders) = self.orders.take(self.pause()) {
+            orders.into_iter().for_each(|order| self.carry_out(order));
             self.look_after();
         }
         for (endpoint, served) in std::mem::take(&mut self.served) {
             self.cease(&endpoint, &served.serving);
-        }
-    }
-
-    fn catch_up(&mut self) {
-        for order in self.orders.rest() {
-            self.carry_out(order);
         }
     }
 
@@ -281,5 +274,21 @@ impl Served {
             self.announced_at = now;
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_the_driver_is_noticed() {
+        let (events, _inlet) = mpsc::channel(1);
+        let (handle, thread, ended) = start(None, None, false, events).unwrap();
+        let mut ended = tokio::spawn(ended);
+        assert!(tokio::time::timeout(Duration::from_millis(20), &mut ended).await.is_err(), "it runs");
+        drop(handle);
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("it ends").unwrap();
+        thread.join().unwrap();
     }
 }

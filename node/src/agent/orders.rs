@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use stead_proto::id::Name;
 use stead_proto::mesh::Serving;
@@ -76,7 +77,7 @@ pub(super) struct DriverHandle {
 /// The driver's end.
 #[derive(Debug)]
 pub(super) struct Orders {
-    pub(super) queue: Receiver<Drive>,
+    queue: Receiver<Drive>,
     overflow: Overflow,
     leases: Leases,
 }
@@ -94,11 +95,23 @@ fn channel_of(room: usize) -> (DriverHandle, Orders) {
 }
 
 impl Orders {
-    /// All that has not been taken yet, in order, also what came while the queue was full.
-    pub(super) fn rest(&self) -> Vec<Drive> {
-        // Under the lock, for nothing newer may get into the queue meanwhile.
+    /// Waits for orders, at most so long: all that were given, in their order. Nothing once the owner has ended
+    /// and everything was taken.
+    pub(super) fn take(&self, wait: Duration) -> Option<Vec<Drive>> {
+        let first = match self.queue.recv_timeout(wait) {
+            Ok(order) => Some(order),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) if self.has_late() => None,
+            Err(RecvTimeoutError::Disconnected) => return None,
+        };
+        // Under the lock, or the queue might fill again in between and what overflowed then be taken before it.
         let mut overflow = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
-        self.queue.try_iter().chain(std::mem::take(&mut *overflow).into_values().flatten()).collect()
+        let queued: Vec<Drive> = first.into_iter().chain(self.queue.try_iter()).collect();
+        Some(queued.into_iter().chain(std::mem::take(&mut *overflow).into_values().flatten()).collect())
+    }
+
+    fn has_late(&self) -> bool {
+        !self.overflow.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// When an endpoint's lease ends, as far as the owner has said.
@@ -175,19 +188,41 @@ mod tests {
             handle.tell(serve("mail", rank));
             handle.tell(Drive::Look);
         }
-        assert!(
-            matches!(orders.queue.try_recv(), Ok(Drive::Serve { serving, .. }) if serving.epoch.rank == 0)
-        );
+        assert_eq!(ranks(&orders), [0, 99, 99], "the first one, then the last ones");
         handle.tell(serve("www", 100));
-        let ranks: Vec<u32> = orders
-            .rest()
-            .into_iter()
-            .map(|order| match order {
-                Drive::Serve { serving, .. } => serving.epoch.rank,
-                Drive::Cease { .. } | Drive::Announce | Drive::Look => u32::MAX,
-            })
-            .collect();
-        assert_eq!(ranks, [99, 100], "mail, then www, which must not overtake its earlier order");
+        assert_eq!(ranks(&orders), [100]);
+        handle.tell(serve("www", 101));
+        handle.tell(serve("mail", 101));
+        drop(handle);
+        assert_eq!(ranks(&orders), [101, 101], "also after the end");
+        assert!(orders.take(Duration::ZERO).is_none());
+    }
+
+    #[test]
+    fn no_order_is_ever_taken_before_an_earlier_one_for_the_same_endpoint() {
+        let (handle, orders) = channel_of(2);
+        let last = 50_000;
+        let owner = std::thread::spawn(move || (1..=last).for_each(|rank| handle.tell(serve("www", rank))));
+        let mut newest = 0;
+        while let Some(orders) = orders.take(Duration::from_millis(1)) {
+            for rank in orders.iter().map(rank) {
+                assert!(rank > newest, "{rank} after {newest}");
+                newest = rank;
+            }
+        }
+        owner.join().unwrap();
+        assert_eq!(newest, last);
+    }
+
+    fn ranks(orders: &Orders) -> Vec<u32> {
+        orders.take(Duration::ZERO).unwrap().iter().map(rank).collect()
+    }
+
+    fn rank(order: &Drive) -> u32 {
+        match order {
+            Drive::Serve { serving, .. } => serving.epoch.rank,
+            Drive::Cease { .. } | Drive::Announce | Drive::Look => u32::MAX,
+        }
     }
 
     #[test]
@@ -198,7 +233,8 @@ mod tests {
         handle.tell(Drive::Serve { endpoint: www(), serving: serving([127, 0, 0, 1], 1) });
         handle.tell(Drive::Cease { endpoint: www(), serving: serving([127, 0, 0, 1], 1) });
         handle.tell(Drive::Serve { endpoint: www(), serving: serving([127, 0, 0, 2], 2) });
-        assert!(matches!(orders.rest()[..], [Drive::Look, Drive::Cease { .. }, Drive::Serve { .. }]));
-        assert!(orders.rest().is_empty());
+        let taken = || orders.take(Duration::ZERO).unwrap();
+        assert!(matches!(taken()[..], [Drive::Look, Drive::Cease { .. }, Drive::Serve { .. }]));
+        assert!(taken().is_empty());
     }
 }

@@ -7,54 +7,37 @@
 //! is sent, served or extended: nothing is promised that a restarted agent would not know. And nothing
 //! behind a [`Effect::Cease`] is sent before the gate is closed, if need be by waiting for its lease to end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use stead_proto::admin::Status;
 use stead_proto::id::{Name, NodeId};
-use stead_proto::limits::LEASE_MAX;
 use stead_proto::mesh::{Effect, Event, Mesh, Now, Records, Serving};
 use stead_proto::report::Unwell;
 use stead_proto::site::{Driver, EndpointSpec};
 use stead_proto::state::State;
-use stead_proto::time::{Instant, Span};
-use tokio::sync::{mpsc, oneshot};
+use stead_proto::time::Instant;
+use tokio::sync::mpsc;
 
+use super::gating::Gating;
+use super::inlets::{Inlets, Work};
 use super::orders::{Drive, DriverHandle};
 use super::outbox::{self, Outbox};
 use super::records_file::RecordsFile;
 use crate::clock;
-use crate::kernel::gate::Gate;
-use crate::transport::{Datagram, Transport};
+use crate::transport::Transport;
 
 /// The version that a status shows.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The longest sleep; a deadline far away is looked at again.
-const SLEEP_MAX: Duration = Duration::from_secs(1);
-
-/// A question for [`Mesh::status`].
-#[derive(Debug)]
-pub(super) struct StatusQuery {
-    pub(super) reply: oneshot::Sender<Box<Status>>,
-}
-
-/// Where the owner gets its work from.
-#[derive(Debug)]
-pub(super) struct Inlets {
-    pub(super) datagrams: mpsc::Receiver<Datagram>,
-    pub(super) events: mpsc::Receiver<Event>,
-    pub(super) queries: mpsc::Receiver<StatusQuery>,
-}
 
 /// The core and its hands.
 pub(super) struct Owner {
     pub(super) me: NodeId,
     pub(super) mesh: Mesh,
     pub(super) records: RecordsFile,
-    pub(super) gate: Option<Gate>,
+    pub(super) gate: Gating,
     pub(super) driver: DriverHandle,
     pub(super) transport: Transport,
     /// For what takes time.
@@ -73,29 +56,25 @@ impl Owner {
         loop {
             // Whatever else happens: what waits does not wait for a quiet moment.
             self.worker.retry();
-            let event = tokio::select! {
-                biased;
-                Some(datagram) = inlets.datagrams.recv() => {
-                    Event::Datagram { from: datagram.from, bytes: datagram.bytes.into() }
-                }
-                () = sleep_until(self.mesh.deadline()) => Event::Timer,
-                () = tokio::time::sleep(outbox::RETRY_AFTER), if self.worker.waits() => continue,
-                Some(event) = inlets.events.recv() => event,
-                Some(query) = inlets.queries.recv() => {
+            let again = self.worker.waits().then_some(outbox::RETRY_AFTER);
+            let event = match inlets.next(self.mesh.deadline(), again).await {
+                Work::Event(event) => event,
+                Work::Query(query) => {
                     let status = self.mesh.status(now(), VERSION);
                     let _ = query.reply.send(Box::new(status));
                     continue;
                 }
-                else => return,
+                Work::Retry => continue,
             };
             if let Event::State(state) = &event {
                 self.follow(state);
             }
             let stops = matches!(event, Event::Stop);
             self.mesh.handle(now(), event, &mut effects);
-            for ticket in self.carry_out(&mut effects) {
-                self.mesh.handle(now(), Event::Proposed { ticket, done: false }, &mut effects);
-                self.carry_out(&mut effects);
+            let mut news = VecDeque::from(self.carry_out(&mut effects));
+            while let Some(event) = news.pop_front() {
+                self.mesh.handle(now(), event, &mut effects);
+                news.extend(self.carry_out(&mut effects));
             }
             if stops {
                 return;
@@ -106,22 +85,15 @@ impl Owner {
     /// The gate guards every address of the site, also those that others hold.
     fn follow(&mut self, state: &State) {
         self.peers = state.members.keys().copied().filter(|id| *id != self.me).collect();
-        let Some(gate) = &mut self.gate else { return };
         let wanted: Vec<IpAddr> = vips(state).values().copied().collect();
-        for (address, _) in gate.watched() {
-            if !wanted.contains(&address) && !self.mesh.serving().values().any(|s| s.spec.address == address)
-            {
-                log_failure("forget an address", gate.forget(address));
-            }
-        }
-        for address in wanted {
-            log_failure("guard an address", gate.watch(address));
-        }
+        let serving = self.mesh.serving();
+        self.gate.follow(&wanted, |address| serving.values().any(|s| s.spec.address == address));
     }
 
-    /// Carries out effects in their order; says which proposals never reached the worker.
-    fn carry_out(&mut self, effects: &mut Vec<Effect>) -> Vec<u64> {
-        let mut dropped = Vec::new();
+    /// Carries out effects in their order; says what the core has to know of it at once.
+    fn carry_out(&mut self, effects: &mut Vec<Effect>) -> Vec<Event> {
+        let mut news = Vec::new();
+        self.gate.forget_troubles(clock::now(), &mut news);
         if let Some(records) = self.unwritten.clone() {
             self.remember(records);
         }
@@ -139,8 +111,8 @@ impl Owner {
                     }
                 }
                 Effect::Report(bytes) => self.report(&Bytes::from(bytes)),
-                Effect::Serve { endpoint, serving } => self.serve(endpoint, *serving),
-                Effect::Extend { endpoint, until } => self.extend(&endpoint, until),
+                Effect::Serve { endpoint, serving } => self.serve(endpoint, *serving, &mut news),
+                Effect::Extend { endpoint, until } => self.extend(&endpoint, until, &mut news),
                 Effect::Cease { endpoint, serving } => self.cease(endpoint, *serving),
                 effect @ (Effect::HoldingPage { .. }
                 | Effect::Campaign
@@ -149,11 +121,14 @@ impl Owner {
                 | Effect::Admit { .. }
                 | Effect::KeepMemories(_)
                 | Effect::Join
-                | Effect::Lost { .. }) => dropped.extend(self.worker.give(effect)),
+                | Effect::Lost { .. }) => {
+                    let dropped = self.worker.give(effect);
+                    news.extend(dropped.map(|ticket| Event::Proposed { ticket, done: false }));
+                }
             }
         }
-        self.serve_withheld();
-        dropped
+        self.serve_withheld(&mut news);
+        news
     }
 
     fn remember(&mut self, records: Records) {
@@ -171,13 +146,13 @@ impl Owner {
         }
     }
 
-    fn serve_withheld(&mut self) {
+    fn serve_withheld(&mut self, news: &mut Vec<Event>) {
         if self.unwritten.is_some() {
             return;
         }
         for endpoint in std::mem::take(&mut self.withheld) {
             if let Some(serving) = self.mesh.serving().get(&endpoint).cloned() {
-                self.serve(endpoint, serving);
+                self.serve(endpoint, serving, news);
             }
         }
     }
@@ -190,20 +165,20 @@ impl Owner {
         }
     }
 
-    fn serve(&mut self, endpoint: Name, serving: Serving) {
+    fn serve(&mut self, endpoint: Name, serving: Serving, news: &mut Vec<Event>) {
         // Before the gate: the journal's time is never later than the first frame.
         let at_ns = clock::now().as_ns();
         tracing::info!(%endpoint, address = %serving.spec.address, epoch = %serving.epoch, at_ns, "the gate opens");
-        if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec)) {
-            log_failure("open the gate", gate.set(serving.spec.address, serving.until));
+        if self.gate.open(&endpoint, &serving, clock::now(), news) {
+            self.driver.tell(Drive::Serve { endpoint, serving: Box::new(serving) });
         }
-        self.driver.tell(Drive::Serve { endpoint, serving: Box::new(serving) });
     }
 
-    fn extend(&mut self, endpoint: &Name, until: Instant) {
+    fn extend(&mut self, endpoint: &Name, until: Instant, news: &mut Vec<Event>) {
         let Some(serving) = self.mesh.serving().get(endpoint) else { return };
-        if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec)) {
-            log_failure("extend the gate", gate.set(serving.spec.address, until));
+        if self.gate.extend(endpoint, serving, until, clock::now(), news) {
+            let serving = Box::new(serving.clone());
+            self.driver.tell(Drive::Serve { endpoint: endpoint.clone(), serving });
         }
         self.driver.extend(endpoint, until);
     }
@@ -211,15 +186,9 @@ impl Owner {
     fn cease(&mut self, endpoint: Name, serving: Serving) {
         // The driver repairs what disappears: not this.
         self.driver.extend(&endpoint, Instant::ZERO);
-        if let (Some(gate), true) = (&mut self.gate, is_vip(&serving.spec))
-            && let Err(error) = gate.close(serving.spec.address)
-        {
-            // What follows tells the others that this gate is closed: it has to be true by then. An agent that
-            // was started anew may have been told an older end than the kernel.
-            let latest = serving.until.max(clock::now().after(LEASE_MAX));
-            let closed = latest.after(Span::from_ms(gate.rung().slack_ms()));
-            tracing::error!(%error, "cannot close the gate: waiting until it closes by itself");
-            std::thread::sleep(Duration::from_nanos(closed.since(clock::now()).as_ns()));
+        if let Some(left) = self.gate.close(&endpoint, &serving, clock::now()) {
+            // What follows tells the others that this gate is closed: it has to be true by then.
+            std::thread::sleep(Duration::from_nanos(left.as_ns()));
         }
         self.driver.tell(Drive::Cease { endpoint, serving: Box::new(serving) });
     }
@@ -231,16 +200,11 @@ pub(super) fn vips(state: &State) -> BTreeMap<Name, IpAddr> {
     endpoints.filter(|(_, spec)| is_vip(spec)).map(|(name, spec)| (name.clone(), spec.address)).collect()
 }
 
-fn is_vip(spec: &EndpointSpec) -> bool {
+/// Whether the kernel's gate is what ends it.
+pub(super) fn is_vip(spec: &EndpointSpec) -> bool {
     match spec.driver {
         Driver::Vip => true,
         Driver::Exec(_) => false,
-    }
-}
-
-fn log_failure<E: std::fmt::Display>(what: &str, result: Result<(), E>) {
-    if let Err(error) = result {
-        tracing::error!(%error, "cannot {what}");
     }
 }
 
@@ -248,11 +212,6 @@ fn log_failure<E: std::fmt::Display>(what: &str, result: Result<(), E>) {
 pub(super) fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { at: clock::now(), unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX) }
-}
-
-async fn sleep_until(deadline: Instant) {
-    let left = Duration::from_nanos(deadline.since(clock::now()).as_ns());
-    tokio::time::sleep(left.min(SLEEP_MAX)).await;
 }
 
 /// Tells the owner that something is wrong with this node, or is not any more.

@@ -23,16 +23,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admin::Admin;
 use super::error::{AgentError, WayBack};
+use super::gating::Gating;
 use super::inbox::Inbox;
+use super::inlets::{Inlets, StatusQuery};
 use super::outbox::Outbox;
-use super::owner::{Inlets, Owner, StatusQuery, tell_unwell, vips};
+use super::owner::{Owner, tell_unwell, vips};
 use super::pages::Pages;
 use super::peer::QuicCourier;
 use super::records_file::RecordsFile;
 use super::replica::StateReplica;
 use super::watch::{MEMORIES_KEY, accepted_keys, view};
 use super::worker::Worker;
-use super::{driver, links, probing, realtime, socket, watch as watching};
+use super::{driver, hints, keeper, links, probing, realtime, socket, watch as watching};
 use crate::clock;
 use crate::config::Config;
 use crate::consensus::{Compaction, Consensus, Settings, Timing};
@@ -104,7 +106,10 @@ pub(super) async fn run(
         if transport_sender.send(started).is_ok()
             && let Ok((owner, inlets)) = owner.await
         {
+            let transport = owner.transport.clone();
             owner.run(inlets).await;
+            // Here, because the connections live on this thread: without it the owner's last words never leave.
+            transport.close(FAREWELL).await;
         }
     })
     .map_err(AgentError::Threads)?;
@@ -127,7 +132,7 @@ pub(super) async fn run(
     let (event_sender, events) = mpsc::channel::<Event>(EVENTS_MAX);
     let (query_sender, queries) = mpsc::channel::<StatusQuery>(QUERIES_MAX);
     let (effect_sender, effects) = mpsc::channel::<Effect>(EFFECTS_MAX);
-    let (drives, driver_thread) =
+    let (drives, driver_thread, driver_ended) =
         driver::start(kernel.uplink.as_ref(), kernel.vip, kernel.coarse, event_sender.clone())
             .map_err(AgentError::Threads)?;
     if kernel.ifindex.is_none() {
@@ -154,7 +159,7 @@ pub(super) async fn run(
         me,
         mesh,
         records,
-        gate: kernel.gate,
+        gate: Gating::new(kernel.gate),
         driver: drives,
         transport: transport.clone(),
         worker: Outbox::new(effect_sender),
@@ -162,7 +167,7 @@ pub(super) async fn run(
         unwritten: None,
         withheld: BTreeSet::new(),
     };
-    let inlets = Inlets { datagrams, events, queries };
+    let inlets = Inlets::new(datagrams, events, queries);
     owner_sender.send((owner, inlets)).map_err(|_| AgentError::Ended("the lease thread"))?;
 
     let joined = Arc::new(AtomicBool::new(false));
@@ -192,14 +197,18 @@ pub(super) async fn run(
     tasks.spawn(watching::services(service_events, event_sender.clone()));
     let (peer_sender, peers) = watch::channel(config.peers.clone());
     tasks.spawn(watching::reload(reload, peer_sender));
-    tasks.spawn(watching::hints(transport.clone(), peers, hint_states));
+    tasks.spawn(hints::run(transport.clone(), peers, hint_states));
     tasks.spawn(watching::raft(consensus.clone(), span(config.election_timeout), event_sender.clone()));
     tasks.spawn(watching::state(me, roster, states, directory, hint_sender, services, event_sender.clone()));
+    let (memory_sender, newest_memories) = watch::channel(Memories::default());
+    tasks.spawn(keeper::run(consensus.clone(), newest_memories));
+    tasks.spawn(driver_ended);
     let worker = Worker {
         consensus: consensus.clone(),
         events: event_sender.clone(),
         joined,
         pages: Pages::default(),
+        memories: memory_sender,
     };
     let worker = tokio::spawn(worker.run(effects));
     tracing::info!(node = %me, name = %config.name, cluster = ?cluster, version = super::VERSION, "agent started");
@@ -209,7 +218,6 @@ pub(super) async fn run(
     let ended = wait_for_end(worker, tasks, another_uplink, config).await;
     let _ = event_sender.send(Event::Stop).await;
     let thread = tokio::task::spawn_blocking(move || (thread.join(), driver_thread.join()));
-    transport.close(FAREWELL).await;
     let _ = tokio::time::timeout(META_DEADLINE, thread).await;
     consensus.shutdown().await?;
     ended

@@ -1,8 +1,7 @@
-//! Carries what the committed state says into the agent's surroundings: who may talk to us, where peers
-//! are, what is probed; and tells the core how Raft stands and how far the peers are.
+//! Carries what the committed state says into the agent's surroundings: who may talk to us, what is probed; and
+//! tells the core how Raft stands and how far the peers are.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +27,6 @@ pub(super) const MEMORIES_KEY: &str = "memories";
 const FRESHNESS_ROUND: Duration = Duration::from_millis(100);
 /// How often round-trip times are read.
 const ROUND_TRIPS_EVERY: Duration = Duration::from_secs(1);
-/// How often names of peers are looked up again.
-const LOOKUP_EVERY: Duration = Duration::from_secs(30);
-const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The keys that may talk to this node.
 pub(super) fn accepted_keys(state: &State) -> BTreeMap<PublicKey, Who> {
@@ -76,35 +72,6 @@ pub(super) async fn state(
     }
 }
 
-/// Keeps the transport's hints: addresses of the roster, and the configured ones looked up again and again.
-pub(super) async fn hints(
-    transport: Transport,
-    mut configured: watch::Receiver<BTreeMap<Name, Vec<String>>>,
-    mut states: watch::Receiver<Arc<State>>,
-) {
-    loop {
-        let state = states.borrow_and_update().clone();
-        let hosts = configured.borrow_and_update().clone();
-        for member in state.members.values() {
-            let mut addresses = Vec::new();
-            for host in hosts.get(&member.name).into_iter().flatten() {
-                addresses.extend(look_up(host).await);
-            }
-            addresses.extend(&member.addresses);
-            transport.set_hints(member.id, &addresses);
-        }
-        let changed = async {
-            tokio::select! {
-                changed = states.changed() => changed,
-                changed = configured.changed() => changed,
-            }
-        };
-        if let Ok(Err(_)) = tokio::time::timeout(LOOKUP_EVERY, changed).await {
-            return;
-        }
-    }
-}
-
 /// At each SIGHUP, reads the configuration again.
 pub(super) async fn reload(
     read: impl Fn() -> Option<crate::config::Config>,
@@ -119,17 +86,6 @@ pub(super) async fn reload(
             }
             None => tracing::error!("the configuration is not sound any more: it was not taken over"),
         }
-    }
-}
-
-async fn look_up(host: &str) -> Vec<SocketAddr> {
-    match tokio::time::timeout(LOOKUP_DEADLINE, tokio::net::lookup_host(host)).await {
-        Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => {
-            tracing::debug!(host, %error, "cannot look up a peer's name");
-            Vec::new()
-        }
-        Err(_) => Vec::new(),
     }
 }
 

@@ -10,14 +10,12 @@ use stead_proto::id::NodeId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::memory::{Memories, Memory};
 use stead_proto::mesh::{Effect, Event};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::pages::Pages;
-use super::watch::MEMORIES_KEY;
 use crate::consensus::Consensus;
 
 const PROPOSAL_DEADLINE: Duration = Duration::from_secs(2);
-const META_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The hands of the core on the worker runtime.
 pub(super) struct Worker {
@@ -25,6 +23,8 @@ pub(super) struct Worker {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) joined: Arc<AtomicBool>,
     pub(super) pages: Pages,
+    /// For the [`keeper`](super::keeper).
+    pub(super) memories: watch::Sender<Memories>,
 }
 
 impl Worker {
@@ -32,13 +32,11 @@ impl Worker {
     /// its peers saw of it.
     pub(super) async fn run(mut self, mut effects: mpsc::Receiver<Effect>) -> Option<Memory> {
         loop {
+            self.pages.retry().await;
             let effect = match tokio::time::timeout(self.pages.retry_after(), effects.recv()).await {
                 Ok(Some(effect)) => effect,
                 Ok(None) => break,
-                Err(_) => {
-                    self.pages.retry().await;
-                    continue;
-                }
+                Err(_) => continue,
             };
             match effect {
                 Effect::Propose { ticket, command } => self.propose(ticket, *command),
@@ -56,7 +54,7 @@ impl Worker {
                     self.consensus.admit(term, node.0);
                 }
                 Effect::HoldingPage { endpoint, spec, on } => self.pages.set(endpoint, *spec, on).await,
-                Effect::KeepMemories(memories) => self.keep(&memories),
+                Effect::KeepMemories(memories) => drop(self.memories.send_replace(memories)),
                 Effect::Join => {
                     tracing::info!("the others remember nothing that this node forgot: taking part");
                     self.joined.store(true, Ordering::Release);
@@ -100,19 +98,6 @@ impl Worker {
             tracing::info!("a majority misses the leader: campaigning");
             if let Err(error) = consensus.campaign().await {
                 tracing::error!(%error, "cannot campaign");
-            }
-        });
-    }
-
-    fn keep(&self, memories: &Memories) {
-        let Ok(bytes) = codec::encode(memories, COMMAND_FRAME_BYTES_MAX) else { return };
-        let consensus = self.consensus.clone();
-        tokio::spawn(async move {
-            let kept = tokio::time::timeout(META_DEADLINE, consensus.meta_put(MEMORIES_KEY, &bytes)).await;
-            match kept {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "cannot keep what was seen of the others"),
-                Err(_) => tracing::warn!("the disk is too slow to keep what was seen of the others"),
             }
         });
     }

@@ -118,11 +118,10 @@ async fn shake_hands(connecting: quinn::Connecting) -> Result<Connection, Connec
 }
 
 async fn receive(core: &Arc<Core>, peer: NodeId, plane: Plane, connection: Connection) {
-    let (who, dialled_by, since) = (Who::Node(peer), core.me, Instant::now());
     let Some(key) = tls::peer_key(&connection) else {
         return Close::Evicted.close(&connection);
     };
-    let live = Arc::new(Live { connection, key, who, plane, dialled_by, since, timeouts: 0.into() });
+    let live = Arc::new(Live::new(connection, key, Who::Node(peer), plane, core.me));
     match core.links.admit(&live) {
         Ok(admitted) => serve(core, &live, admitted).await,
         Err(close) => close.close(&live.connection),

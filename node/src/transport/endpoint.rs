@@ -21,7 +21,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -163,8 +162,7 @@ fn accepted(core: &Core, connection: &Connection) -> Option<Arc<Live>> {
         Who::Node(id) => id,
         Who::Operator => core.me,
     };
-    let (connection, since) = (connection.clone(), Instant::now());
-    Some(Arc::new(Live { connection, key, who, plane, dialled_by, since, timeouts: 0.into() }))
+    Some(Arc::new(Live::new(connection.clone(), key, who, plane, dialled_by)))
 }
 
 #[cfg(test)]

@@ -39,6 +39,27 @@ pub(super) struct Live {
     pub(super) since: Instant,
     /// Calls in a row that timed out.
     pub(super) timeouts: AtomicU32,
+    /// The room for datagrams while none waits.
+    room_bytes: usize,
+}
+
+impl Live {
+    pub(super) fn new(
+        connection: Connection,
+        key: PublicKey,
+        who: Who,
+        plane: Plane,
+        dialled_by: NodeId,
+    ) -> Self {
+        let room_bytes = connection.datagram_send_buffer_space();
+        let (since, timeouts) = (Instant::now(), AtomicU32::new(0));
+        Self { connection, key, who, plane, dialled_by, since, timeouts, room_bytes }
+    }
+
+    fn has_unsent(&self) -> bool {
+        let waits = self.connection.datagram_send_buffer_space() < self.room_bytes;
+        waits && self.connection.close_reason().is_none()
+    }
 }
 
 /// What became of a new connection.
@@ -225,6 +246,12 @@ impl Links {
             .filter_map(|plane| state.slots.get(&(peer, *plane)))
             .flat_map(|slot| slot.live.iter().cloned())
             .collect()
+    }
+
+    /// Whether datagrams wait to be sent, on any connection.
+    pub(super) fn has_unsent(&self) -> bool {
+        let state = self.lock();
+        state.slots.values().flat_map(|slot| &slot.live).any(|live| live.has_unsent())
     }
 
     /// The peers with a live report plane, and how many times each came back.

@@ -46,6 +46,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use stead_proto::id::{ClusterId, NodeId};
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// How often it is looked whether everything has left before the end.
+const UNSENT_POLL: Duration = Duration::from_millis(1);
 
 /// A node's connections to its mesh. Clones share them; when the last clone is gone they are closed.
 ///
@@ -202,12 +206,20 @@ impl Transport {
         self.core.links.tally.read()
     }
 
-    /// Tells all peers that this node goes, and waits until they know, at most `deadline`.
+    /// Lets what was said last leave, tells all peers that this node goes, and waits until they know: each at
+    /// most half of `deadline`.
     pub async fn close(self, deadline: Duration) {
-        let endpoint = self.core.endpoint.clone();
-        endpoint.close(error::Close::Shutdown.code(), &[]);
+        let core = &self.core;
+        // A closed connection sends nothing more, and a lease that is given back must not be lost with it.
+        let _ = timeout(deadline / 2, async {
+            while core.links.has_unsent() {
+                sleep(UNSENT_POLL).await;
+            }
+        })
+        .await;
+        core.endpoint.close(error::Close::Shutdown.code(), &[]);
         // A peer that does not answer any more finds out by itself.
-        let _ = tokio::time::timeout(deadline, endpoint.wait_idle()).await;
+        let _ = timeout(deadline / 2, core.endpoint.wait_idle()).await;
         drop(self.tasks);
     }
 }

@@ -21,6 +21,9 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+/// Lease messages that one peer may put into the inbox before others have their turn.
+const DATAGRAMS_IN_A_ROW_MAX: usize = 8;
+
 /// Reads from `live` until it ends.
 pub(super) async fn serve(core: &Arc<Core>, live: &Arc<Live>, admitted: Admitted) {
     let work = async {
@@ -49,12 +52,18 @@ async fn settle(core: &Core, live: &Live, admitted: Admitted) {
 }
 
 async fn take_datagrams(core: &Core, live: &Live, from: NodeId) {
+    let mut taken = 0_usize;
     while let Ok(bytes) = live.connection.read_datagram().await {
         let at = clock::now();
         if bytes.len() > LEASE_FRAME_BYTES_MAX {
             core.links.tally.oversize.add();
         } else if core.inboxes.datagrams.try_send(Datagram { from, bytes, at }).is_err() {
             core.links.tally.datagrams_dropped.add();
+        }
+        taken += 1;
+        if taken.is_multiple_of(DATAGRAMS_IN_A_ROW_MAX) {
+            // The other peers, and whoever empties the inbox, have their turn, so that a flood drowns only itself.
+            tokio::task::yield_now().await;
         }
     }
 }

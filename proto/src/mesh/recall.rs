@@ -1,4 +1,16 @@
 //! The recall at start: nothing is promised before a majority has said what it remembers of this node.
+//!
+//! Answers are authenticated by the session they come on, not signed, and each is taken at its word. So one
+//! peer that lies can
+//! - say *more* than it ever saw: this node calls itself lost and stops, at this start and at each one in which
+//!   the liar is heard. Its store is not touched, and nothing is promised or voted meanwhile: one node is denied
+//!   its restart, which the mesh survives as it survives any one node that is down;
+//! - say *less*: this hides nothing as long as the store is whole, for then there is nothing to hide. Only
+//!   together with a second fault, a store that really was set back, can it let a restored image vote again,
+//!   in a mesh whose majority is this node and the liar before any honest peer is heard.
+//!
+//! Deliberately absent: waiting for more than a majority, or for two that say the same before a node counts as
+//! lost. In a mesh of three there may be only one other, and his word must do.
 
 use super::{Effect, Mesh, send};
 use crate::id::NodeId;

@@ -160,6 +160,27 @@ fn a_restored_image_is_found_out_at_start() {
 }
 
 #[test]
+fn an_image_that_forgot_a_vote_is_found_out_by_peers_that_were_restarted_too() {
+    let (mut world, holder) = settled(3);
+    let other = (1..=3).map(NodeId).find(|id| *id != holder).unwrap();
+    world.node(other).term = 2;
+    world.run_ms(2_000);
+    // All lose power; its disk is set back to before that vote, by which it was in the same incarnation.
+    for id in (1..=3).map(NodeId) {
+        world.crash(id);
+    }
+    for id in (1..=3).map(NodeId) {
+        world.boot(id);
+    }
+    let lost = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run_ms(1_000)));
+    let said = lost.expect_err("it has to be found out");
+    assert_eq!(
+        said.downcast_ref::<String>().map(|said| said.starts_with(&format!("{other} lost"))),
+        Some(true)
+    );
+}
+
+#[test]
 fn an_address_is_claimed_only_once_the_network_was_asked_and_never_while_another_host_has_it() {
     let (mut world, _) = settled(3);
     let address = "192.0.2.10".parse().unwrap();
