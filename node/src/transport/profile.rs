@@ -5,9 +5,12 @@ use quinn::{IdleTimeout, Side, TransportConfig, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Streams that a peer may have open at once, on any plane.
+/// Streams that a peer may have open at once, of each direction. More than are worked on at once, because new
+/// credit is announced (in a packet that wants an acknowledgement) only when an eighth of it is used up.
+const STREAMS_OPEN_MAX: u8 = 32;
+/// Calls of one peer that are worked on at once, on any plane.
 pub(super) const CALLS_AT_ONCE_MAX: u8 = 8;
-/// Reports under way from one peer: the newest is worth more than all before it.
+/// Reports of one peer that are worked on at once: the newest is worth more than all before it.
 pub(super) const REPORTS_AT_ONCE_MAX: u8 = 2;
 /// Requests of one operator that are worked on at once, over all of his connections.
 pub(super) const OPERATOR_CALLS_AT_ONCE_MAX: u8 = 2;
@@ -33,7 +36,8 @@ const FIRST_RTT: Duration = Duration::from_millis(30);
 pub struct Profile {
     /// A connection that heard nothing for this long is dead.
     pub idle_timeout: Duration,
-    /// After this long without a word, something is sent. At most half of `idle_timeout`.
+    /// After this long without a word, something is sent. At most half of `idle_timeout`; longer than a Raft
+    /// heartbeat takes to come again, or each heartbeat costs a keep-alive besides.
     pub keep_alive: Duration,
     /// How long an attempt to connect may take, over all addresses of the peer.
     pub dial_max: Duration,
@@ -51,7 +55,7 @@ impl Default for Profile {
     fn default() -> Self {
         Self {
             idle_timeout: Duration::from_millis(1_000),
-            keep_alive: Duration::from_millis(300),
+            keep_alive: Duration::from_millis(450),
             dial_max: Duration::from_millis(1_000),
             dial_stagger: Duration::from_millis(100),
             backoff_min: Duration::from_millis(50),
@@ -96,8 +100,8 @@ impl Profile {
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(Some(keep_alive))
             .initial_rtt(FIRST_RTT)
-            .max_concurrent_bidi_streams(VarInt::from(CALLS_AT_ONCE_MAX))
-            .max_concurrent_uni_streams(VarInt::from(REPORTS_AT_ONCE_MAX))
+            .max_concurrent_bidi_streams(VarInt::from(STREAMS_OPEN_MAX))
+            .max_concurrent_uni_streams(VarInt::from(STREAMS_OPEN_MAX))
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
             .send_window(SEND_WINDOW_BYTES)
