@@ -11,6 +11,7 @@ use super::directory::{Directory, Standing, Table, Who};
 use super::error::Close;
 use super::plane::Plane;
 use super::profile::{CALLS_AT_ONCE_MAX, OPERATOR_CALLS_AT_ONCE_MAX, OPERATOR_CONNECTIONS_MAX, Profile};
+use super::whereabouts::Whereabouts;
 use bytes::Bytes;
 use quinn::Connection;
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use stead_proto::id::{NodeId, PublicKey};
-use stead_proto::limits::{ADDRESSES_MAX, NODES_MAX};
+use stead_proto::limits::NODES_MAX;
 use tokio::sync::{Notify, Semaphore};
 
 /// Two of a simultaneous dial, and one that is being replaced.
@@ -93,17 +94,11 @@ struct Slot {
 }
 
 #[derive(Debug, Default)]
-struct Hints {
-    candidates: Vec<SocketAddr>,
-    last_seen: Option<SocketAddr>,
-}
-
-#[derive(Debug, Default)]
 struct State {
     slots: BTreeMap<(NodeId, Plane), Slot>,
     /// Connections on the admin plane.
     guests: Vec<Arc<Live>>,
-    hints: BTreeMap<NodeId, Hints>,
+    hints: BTreeMap<NodeId, Whereabouts>,
     permits: BTreeMap<PublicKey, Arc<Semaphore>>,
 }
 
@@ -143,8 +138,7 @@ impl Links {
             (Plane::Raft | Plane::Report, Who::Operator) => Err(Close::WrongPlane),
             (Plane::Raft | Plane::Report, Who::Node(id)) if id == self.me => Err(Close::WrongPlane),
             (Plane::Raft | Plane::Report, Who::Node(id)) => {
-                state.hints.entry(id).or_default().last_seen =
-                    Some(canonical(live.connection.remote_address()));
+                state.hints.entry(id).or_default().see(live.connection.remote_address());
                 let admitted = self.admit_node(state.slots.entry((id, live.plane)).or_default(), live);
                 self.changed.notify_one();
                 Ok(admitted)
@@ -187,11 +181,8 @@ impl Links {
         let Some(slot) = slots.get_mut(&(id, live.plane)) else { return };
         slot.live.retain(|other| !Arc::ptr_eq(other, live));
         slot.bells.changed.notify_one();
-        if Plane::BETWEEN_NODES.iter().all(|plane| slots.get(&(id, *plane)).is_none_or(|s| s.live.is_empty()))
-        {
-            // Not where it was admitted: a connection follows its client to another address.
-            hints.entry(id).or_default().last_seen = Some(canonical(live.connection.remote_address()));
-        }
+        // Not where it was admitted: a connection follows its client to another address.
+        hints.entry(id).or_default().see(live.connection.remote_address());
         self.changed.notify_one();
     }
 
@@ -292,31 +283,23 @@ impl Links {
         self.lock().slots.get_mut(&(peer, Plane::Report))?.report.take()
     }
 
-    /// Replaces the addresses to try; what exceeds [`ADDRESSES_MAX`] is left out.
+    /// Replaces the addresses to try.
     pub(super) fn set_hints(&self, peer: NodeId, addresses: &[SocketAddr]) {
-        let candidates = addresses.iter().copied().map(canonical).take(ADDRESSES_MAX).collect();
         let State { hints, slots, .. } = &mut *self.lock();
         if hints.len() >= HINTS_MAX {
             hints.retain(|known, _| slots.contains_key(&(*known, Plane::Report)));
         }
-        hints.entry(peer).or_default().candidates = candidates;
+        hints.entry(peer).or_default().set_candidates(addresses);
     }
 
-    /// The addresses to try: where the peer was seen last, then the hints, another one first each time.
+    /// The addresses to try, the best first.
     pub(super) fn candidates(&self, peer: NodeId, turn: usize) -> Vec<SocketAddr> {
-        let state = self.lock();
-        let Some(hints) = state.hints.get(&peer) else { return Vec::new() };
-        let mut rotated = hints.candidates.clone();
-        let places = turn.checked_rem(rotated.len()).unwrap_or(0);
-        rotated.rotate_left(places);
-        rotated.retain(|address| Some(*address) != hints.last_seen);
-        hints.last_seen.into_iter().chain(rotated).collect()
+        self.lock().hints.get(&peer).map(|hints| hints.in_order(turn)).unwrap_or_default()
     }
 
     /// Whether a peer might be at this address.
     pub(super) fn may_be_a_peer(&self, ip: IpAddr) -> bool {
-        let at = |hints: &Hints| hints.candidates.iter().chain(&hints.last_seen).any(|a| a.ip() == ip);
-        self.lock().hints.values().any(at)
+        self.lock().hints.values().any(|hints| hints.contains(ip))
     }
 
     /// The places for calls of this key, over all of its connections.
@@ -343,9 +326,4 @@ impl State {
         self.guests.push(live.clone());
         Ok(Admitted::Alone)
     }
-}
-
-/// IPv4 addresses as such, not as IPv6 writes them on a dual-stack socket.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

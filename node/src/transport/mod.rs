@@ -26,6 +26,7 @@ mod send;
 mod serve;
 mod supervise;
 mod tls;
+mod whereabouts;
 mod wire;
 
 pub use client::{AdminClient, ClientError};
