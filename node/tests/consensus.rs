@@ -415,6 +415,33 @@ async fn a_candidate_deposes_no_fresh_leader_and_comes_back_once_it_is_admitted(
     cluster.agree().await;
 }
 
+/// Two candidates of one term: the loser with the higher number has the higher vote, and follows nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loser_of_the_leaders_own_term_comes_back_once_it_is_admitted() {
+    let cluster = Cluster::of(3, Compaction::default()).await;
+    cluster.cut_off(3);
+    cluster.elect(1).await;
+    cluster.write(1, "before").await;
+    let (leader, loser) = (cluster.node(1), cluster.node(3));
+    let term = leader.status().term;
+    while loser.status().vote_term < term {
+        let voted = loser.status().vote_term;
+        loser.campaign().await.unwrap();
+        until("it votes for itself", || loser.status().vote_term > voted).await;
+    }
+    assert_eq!((loser.status().vote_term, loser.status().vote_for), (term, 3));
+    cluster.heal();
+    cluster.write(1, "meanwhile").await;
+    until("the loser was asked", || loser.status().leader.is_none() && leader.is_fresh_leader(FRESH)).await;
+    assert!(!cluster.ledgers[&3].commands().contains(&b"meanwhile".to_vec()), "a loser follows nobody");
+
+    leader.admit(loser.status().vote_term, loser.status().vote_for);
+    until("the leader steps down", || leader.status().role != Role::Leader).await;
+    cluster.elect(1).await;
+    cluster.write(1, "after").await;
+    cluster.agree().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_leader_takes_proposals_and_only_such_as_fit() {
     let cluster = Cluster::of(3, Compaction::default()).await;
