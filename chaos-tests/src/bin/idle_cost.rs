@@ -1,9 +1,13 @@
 //! What an agent costs when nothing happens: memory, processor and traffic in a mesh of three.
 //!
 //! `cargo run --release -p chaos-tests --bin idle_cost -- --seconds 30`. Needs root for the exact gate.
+//!
+//! Processors differ, and a virtual one differs from hour to hour. So the table ends with a yardstick: what a bare loop
+//! that wakes up as often as an agent's lease thread, and exchanges a datagram each time, costs on this machine now.
 
+use std::net::UdpSocket;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
@@ -26,6 +30,9 @@ struct Options {
     #[arg(long)]
     json: bool,
 }
+
+/// About as often as the lease thread of an agent in a mesh of three wakes up (measured with `perf`).
+const EXCHANGES_PER_S: u32 = 90;
 
 /// One node, over the time watched.
 #[derive(Debug, Serialize)]
@@ -108,7 +115,43 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     drop(stage);
     std::fs::remove_dir_all(directory)?;
+    let bare = yardstick(Duration::from_secs(options.seconds.min(10)))?;
+    println!(
+        "yardstick: a bare loop of {EXCHANGES_PER_S} exchanged datagrams a second costs {bare:.2} % here"
+    );
+    if options.json {
+        println!("{}", serde_json::json!({ "yardstick_cpu_percent": bare }));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The processor time of one thread, in percent of a core, that sends a datagram over the loopback device
+/// [`EXCHANGES_PER_S`] times a second and waits for its echo.
+fn yardstick(time: Duration) -> anyhow::Result<f64> {
+    let (here, there) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    here.connect(there.local_addr()?)?;
+    there.connect(here.local_addr()?)?;
+    there.set_read_timeout(Some(Duration::from_secs(1)))?;
+    here.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let echo = std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        while there.recv(&mut bytes).is_ok_and(|length| length > 0) && there.send(&bytes).is_ok() {}
+    });
+    let processor_ns = || -> anyhow::Result<f64> {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+        Ok(text.split(' ').next().context("an empty schedstat")?.parse()?)
+    };
+    let (began, before) = (Instant::now(), processor_ns()?);
+    let mut bytes = [0; 64];
+    while began.elapsed() < time {
+        here.send(&bytes)?;
+        here.recv(&mut bytes)?;
+        std::thread::sleep(Duration::from_secs(1) / EXCHANGES_PER_S);
+    }
+    let spent_ns = processor_ns()? - before;
+    here.send(&[])?;
+    drop(echo.join());
+    Ok(spent_ns / 1e9 / began.elapsed().as_secs_f64() * 100.0)
 }
 
 fn samples(stage: &mut Stage) -> anyhow::Result<Vec<Sample>> {
