@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//
+// The SYN sensor: counts the TCP connections that leave by an Ethernet uplink, by the kind of socket that asked
+// for them, and the answers that come back. tc classifier for tcx or clsact, egress and ingress.
+//
+// Invariant: it looks and counts. It never changes, drops, delays or accepts a packet: it always answers "I do
+// not care" (TC_ACT_UNSPEC, the same value as TCX_NEXT), so that other people's programs get their turn.
+// Counters are per CPU; a packet that cannot be read counts as a segment and as nothing else.
+//
+// What is a SYN here: TCP with SYN and without ACK, in IPv4 or IPv6 behind at most EXTENSIONS_MAX extension
+// headers and TAGS_MAX VLAN tags, not in a later fragment. An offloaded packet counts once per segment that it
+// will become, for each of them is a SYN on the wire.
+//
+// What is "again": the same 4-tuple *and* the same sequence number as a SYN without an answer, at most AGAIN_MAX
+// times. That is how a kernel repeats itself; a flood from one port is not excused by it.
+// What is an answer: a SYN-ACK or RST that acknowledges that sequence number; the first one per SYN counts.
+//
+// Deliberately absent: packets that never pass tc (PACKET_QDISC_BYPASS, AF_XDP), addresses inside tunnels,
+// non-IP frames in `raw_other`.
+//
+// Needs Linux 5.8, like the gate. Built by ./build into sensor.bpf.o.
+
+#include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define TAGS_MAX 2
+#define EXTENSIONS_MAX 8
+#define OPTIONS_MAX 40
+#define AGAIN_MAX 10
+#define RECENT_MAX 65536
+#define OWN_MAX 1024    /* = own.rs */
+#define FOREIGN_MAX 256 /* = own.rs */
+#define REGISTERS 1024  /* = sketch.rs */
+#define BUCKETS 128     /* = sketch.rs */
+
+#define TC_ACT_UNSPEC (-1)
+
+#define ETHERNET_BYTES 14
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_VLAN 0x8100
+#define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_QINQ 0x88a8
+
+#define PROTOCOL_ICMP 1
+#define PROTOCOL_TCP 6
+#define PROTOCOL_ICMPV6 58
+#define PROTOCOL_VRRP 112
+
+#define NEXT_HOP_BY_HOP 0
+#define NEXT_ROUTING 43
+#define NEXT_FRAGMENT 44
+#define NEXT_AUTHENTICATION 51
+#define NEXT_DESTINATION 60
+
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+#define TCP_BYTES 20
+
+#define OPTION_END 0
+#define OPTION_NOP 1
+#define OPTION_FAST_OPEN 34
+#define OPTION_EXPERIMENT 254
+#define FAST_OPEN_MAGIC 0xf989
+
+#define FAMILY_PACKET 17
+#define SOCK_STREAM 1
+#define SOCK_RAW 3
+
+/* The order of the fields is that of egress.rs. */
+struct counts {
+	__u64 syn_tcp, syn_raw, syn_packet, syn_forwarded;
+	__u64 syn_with_payload, syn_foreign;
+	__u64 syn_ack_matched, rst_matched, syn_again;
+	__u64 raw_other, segments;
+};
+
+/* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d; network order. */
+struct address {
+	__u32 word[4];
+};
+
+struct connection {
+	struct address here, there;
+	__be16 here_port, there_port;
+};
+
+struct asked {
+	__u32 sequence; /* host order */
+	__u32 payload;
+	__u16 again;
+	__u16 answered;
+};
+
+struct bucket {
+	struct address address;
+	__u32 votes;
+	__u32 total;
+};
+
+/* What was asked for since user space last looked: registers of a HyperLogLog over the destinations, and the
+ * most frequent destination of each of BUCKETS groups by majority vote (MV-Sketch; Tang, Huang, Lee 2019). */
+struct window {
+	__u8 registers[REGISTERS];
+	struct bucket buckets[BUCKETS];
+};
+
+struct settings {
+	__u64 seed;
+	__u32 window; /* the one being written; user space reads and clears the other */
+	__u32 unused;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counts);
+} sensor_counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct window);
+} sensor_windows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} sensor_settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, RECENT_MAX);
+	__type(key, struct connection);
+	__type(value, struct asked);
+} sensor_recent SEC(".maps");
+
+/* This host's addresses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, OWN_MAX);
+	__type(key, struct address);
+	__type(value, __u8);
+} sensor_own SEC(".maps");
+
+/* SYNs by source that was not ours when they left, so that user space can take back those of an address that
+ * had become ours a moment before. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FOREIGN_MAX);
+	__type(key, struct address);
+	__type(value, __u64);
+} sensor_foreign SEC(".maps");
+
+enum source { TCP, RAW, PACKET, FORWARDED, OTHER };
+
+struct packet {
+	struct address from, to;
+	__u32 transport; /* offset of what follows the IP headers */
+	__u32 length;    /* its bytes, by the IP header */
+	__u8 protocol;
+	__u8 later_fragment;
+};
+
+static __always_inline enum source source_of(struct __sk_buff *skb)
+{
+	struct bpf_sock *socket = skb->sk;
+	if (!socket)
+		return FORWARDED;
+	if (socket->family == FAMILY_PACKET)
+		return PACKET;
+	socket = bpf_sk_fullsock(socket);
+	if (!socket)
+		return TCP; /* a request or time-wait socket */
+	if (socket->type == SOCK_RAW)
+		return RAW;
+	return socket->type == SOCK_STREAM ? TCP : OTHER;
+}
+
+/* Whether this is TCP over IP without anything special, and with none of `flags`: nearly every packet. */
+static __always_inline int plain(struct __sk_buff *skb, __u8 flags)
+{
+	const __u8 *data = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
+	if (data + 54 > end)
+		return 0;
+	if (data[12] == 0x08 && data[13] == 0x00)
+		return data[14] == 0x45 && data[23] == PROTOCOL_TCP && !(data[20] & 0x3f) && !data[21] && !(data[47] & flags);
+	if (data[12] != 0x86 || data[13] != 0xdd || data[20] != PROTOCOL_TCP || data + 74 > end)
+		return 0;
+	return !(data[67] & flags);
+}
+
+static __always_inline int parse_ipv4(struct __sk_buff *skb, __u32 offset, struct packet *packet)
+{
+	struct {
+		__u8 version_words, service;
+		__be16 length, id, fragment;
+		__u8 ttl, protocol;
+		__be16 checksum;
+		__be32 from, to;
+	} header;
+	if (bpf_skb_load_bytes(skb, offset, &header, sizeof(header)) || header.version_words >> 4 != 4)
+		return 0;
+	__u32 bytes = (header.version_words & 15) * 4;
+	__u32 total = bpf_ntohs(header.length);
+	/* A length of zero is what an offloaded packet beyond 64 KiB has. */
+	packet->length = total ? total - bytes : skb->len - offset - bytes;
+	if (bytes < sizeof(header) || (total && total < bytes))
+		return 0;
+	packet->from.word[2] = packet->to.word[2] = bpf_htonl(0xffff);
+	packet->from.word[3] = header.from;
+	packet->to.word[3] = header.to;
+	packet->protocol = header.protocol;
+	packet->later_fragment = !!(header.fragment & bpf_htons(0x1fff));
+	packet->transport = offset + bytes;
+	return 1;
+}
+
+static __always_inline int parse_ipv6(struct __sk_buff *skb, __u32 offset, struct packet *packet)
+{
+	struct {
+		__be32 version_class_flow;
+		__be16 length;
+		__u8 next, hops;
+		struct address from, to;
+	} header;
+	if (bpf_skb_load_bytes(skb, offset, &header, sizeof(header)))
+		return 0;
+	__u32 start = offset + sizeof(header), at = start;
+	__u32 length = bpf_ntohs(header.length);
+	__u8 next = header.next;
+	for (int i = 0; i < EXTENSIONS_MAX; i++) {
+		struct {
+			__u8 next, length;
+			__be16 fragment;
+		} extension;
+		if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_FRAGMENT &&
+		    next != NEXT_AUTHENTICATION && next != NEXT_DESTINATION)
+			break;
+		if (bpf_skb_load_bytes(skb, at, &extension, sizeof(extension)))
+			return 0;
+		__u32 bytes = (extension.length + 1) * 8;
+		if (next == NEXT_FRAGMENT) {
+			bytes = 8;
+			packet->later_fragment |= !!(extension.fragment & bpf_htons(0xfff8));
+		} else if (next == NEXT_AUTHENTICATION) {
+			bytes = (extension.length + 2) * 4;
+		}
+		next = extension.next;
+		at += bytes;
+		if (packet->later_fragment)
+			break;
+	}
+	packet->from = header.from;
+	packet->to = header.to;
+	packet->protocol = next;
+	packet->transport = at;
+	if (!length)
+		length = skb->len - start; /* a jumbogram or an offloaded packet */
+	packet->length = length > at - start ? length - (at - start) : 0;
+	return 1;
+}
+
+static __always_inline int parse(struct __sk_buff *skb, struct packet *packet)
+{
+	__u32 offset = ETHERNET_BYTES;
+	__be16 type;
+	if (bpf_skb_load_bytes(skb, offset - 2, &type, 2))
+		return 0;
+	for (int i = 0; i < TAGS_MAX; i++) {
+		if (type != bpf_htons(ETHERTYPE_VLAN) && type != bpf_htons(ETHERTYPE_QINQ))
+			break;
+		offset += 4;
+		if (bpf_skb_load_bytes(skb, offset - 2, &type, 2))
+			return 0;
+	}
+	if (type == bpf_htons(ETHERTYPE_IPV4))
+		return parse_ipv4(skb, offset, packet);
+	if (type == bpf_htons(ETHERTYPE_IPV6))
+		return parse_ipv6(skb, offset, packet);
+	return 0;
+}
+
+struct tcp {
+	__be16 from_port, to_port;
+	__be32 sequence, acknowledged;
+	__u8 words, flags;
+	__be16 window, checksum, urgent;
+};
+
+static __always_inline __u64 mix(__u64 x)
+{
+	x ^= x >> 32;
+	x *= 0xd6e8feb86659fd93ull;
+	x ^= x >> 32;
+	x *= 0xd6e8feb86659fd93ull;
+	x ^= x >> 32;
+	return x;
+}
+
+/* One more than the number of zero bits at the low end of `word`, at most 33. */
+static __always_inline __u8 rank(__u32 word)
+{
+	__u8 zeros = 0;
+	if (!word)
+		return 33;
+	if (!(word & 0xffff)) {
+		zeros += 16;
+		word >>= 16;
+	}
+	if (!(word & 0xff)) {
+		zeros += 8;
+		word >>= 8;
+	}
+	if (!(word & 0xf)) {
+		zeros += 4;
+		word >>= 4;
+	}
+	if (!(word & 0x3)) {
+		zeros += 2;
+		word >>= 2;
+	}
+	return zeros + !(word & 1) + 1;
+}
+
+static __always_inline void note_destination(const struct address *to, __u32 times)
+{
+	__u32 zero = 0;
+	const struct settings *settings = bpf_map_lookup_elem(&sensor_settings, &zero);
+	if (!settings)
+		return;
+	__u32 which = settings->window & 1;
+	struct window *window = bpf_map_lookup_elem(&sensor_windows, &which);
+	if (!window)
+		return;
+	__u64 high = (__u64)to->word[0] << 32 | to->word[1], low = (__u64)to->word[2] << 32 | to->word[3];
+	__u64 hash = mix(mix(high ^ settings->seed) ^ low);
+	__u8 *seen = &window->registers[(hash >> 32) & (REGISTERS - 1)];
+	__u8 now = rank((__u32)hash);
+	if (now > *seen)
+		*seen = now;
+
+	struct bucket *bucket = &window->buckets[(hash >> 48) & (BUCKETS - 1)];
+	bucket->total += times;
+	if (bucket->address.word[0] == to->word[0] && bucket->address.word[1] == to->word[1] &&
+	    bucket->address.word[2] == to->word[2] && bucket->address.word[3] == to->word[3]) {
+		bucket->votes += times;
+	} else if (bucket->votes >= times) {
+		bucket->votes -= times;
+	} else {
+		bucket->votes = times - bucket->votes;
+		bucket->address = *to;
+	}
+}
+
+/* Bytes that a SYN carries, unless it says that it opens fast (RFC 7413, or the option it was tried with). */
+static __always_inline int illegal_payload(struct __sk_buff *skb, const struct packet *packet, __u8 words)
+{
+	__u32 bytes = (words >> 4) * 4;
+	if (packet->length <= bytes)
+		return 0;
+	__u32 at = TCP_BYTES;
+	for (int i = 0; i < OPTIONS_MAX && at < bytes; i++) {
+		struct {
+			__u8 kind, length;
+			__be16 magic;
+		} option = {};
+		if (bpf_skb_load_bytes(skb, packet->transport + at, &option.kind, 1) || option.kind == OPTION_END)
+			return 1;
+		if (option.kind == OPTION_NOP) {
+			at += 1;
+			continue;
+		}
+		if (bpf_skb_load_bytes(skb, packet->transport + at, &option, sizeof(option)))
+			return 1;
+		if (option.kind == OPTION_FAST_OPEN ||
+		    (option.kind == OPTION_EXPERIMENT && option.magic == bpf_htons(FAST_OPEN_MAGIC)))
+			return 0;
+		if (option.length < 2)
+			return 1;
+		at += option.length;
+	}
+	return 1;
+}
+
+static __always_inline void note_foreign(const struct address *from, __u64 times)
+{
+	__u64 *known = bpf_map_lookup_elem(&sensor_foreign, from);
+	if (known)
+		__sync_fetch_and_add(known, times);
+	else
+		bpf_map_update_elem(&sensor_foreign, from, &times, BPF_ANY);
+}
+
+/* Whether a SYN is one more try of a known one; makes it known if not. */
+static __always_inline int again(const struct connection *connection, const struct asked *asked)
+{
+	struct asked *known = bpf_map_lookup_elem(&sensor_recent, connection);
+	if (!known || known->answered || known->sequence != asked->sequence) {
+		bpf_map_update_elem(&sensor_recent, connection, asked, BPF_ANY);
+		return 0;
+	}
+	if (known->again >= AGAIN_MAX)
+		return 0;
+	known->again++;
+	return 1;
+}
+
+static __always_inline void asks(struct __sk_buff *skb, struct counts *counts, const struct packet *packet,
+				 const struct tcp *tcp, enum source source, __u32 times)
+{
+	if (source == RAW)
+		counts->syn_raw += times;
+	else if (source == PACKET)
+		counts->syn_packet += times;
+	else if (source == FORWARDED)
+		counts->syn_forwarded += times;
+	else
+		counts->syn_tcp += times;
+
+	if (illegal_payload(skb, packet, tcp->words))
+		counts->syn_with_payload += times;
+	if (source != FORWARDED && !bpf_map_lookup_elem(&sensor_own, &packet->from)) {
+		counts->syn_foreign += times;
+		note_foreign(&packet->from, times);
+	}
+	note_destination(&packet->to, times);
+
+	struct connection connection = {
+		.here = packet->from, .there = packet->to, .here_port = tcp->from_port, .there_port = tcp->to_port,
+	};
+	__u32 bytes = (tcp->words >> 4) * 4;
+	struct asked asked = {
+		.sequence = bpf_ntohl(tcp->sequence),
+		.payload = packet->length > bytes ? packet->length - bytes : 0,
+	};
+	if (again(&connection, &asked))
+		counts->syn_again += 1;
+}
+
+SEC("classifier")
+int sensor_egress(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct counts *counts = bpf_map_lookup_elem(&sensor_counts, &zero);
+	if (!counts)
+		return TC_ACT_UNSPEC;
+	/* Who builds a packet by hand may leave the number of segments to the kernel. */
+	__u32 times = skb->gso_segs;
+	if (!times)
+		times = skb->gso_size ? skb->len / skb->gso_size + 1 : 1;
+	counts->segments += times;
+	if (plain(skb, TCP_SYN))
+		return TC_ACT_UNSPEC;
+
+	struct packet packet = {};
+	struct tcp tcp;
+	if (!parse(skb, &packet))
+		return TC_ACT_UNSPEC;
+	enum source source = source_of(skb);
+	if (packet.protocol == PROTOCOL_TCP && !packet.later_fragment) {
+		if (!bpf_skb_load_bytes(skb, packet.transport, &tcp, sizeof(tcp))) {
+			if ((tcp.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+				asks(skb, counts, &packet, &tcp, source, times);
+			return TC_ACT_UNSPEC;
+		}
+		/* A header torn apart by fragments: no kernel does that, so it is counted below. */
+	} else if (packet.protocol == PROTOCOL_TCP || packet.protocol == PROTOCOL_ICMP ||
+		   packet.protocol == PROTOCOL_ICMPV6 || packet.protocol == PROTOCOL_VRRP) {
+		return TC_ACT_UNSPEC;
+	}
+	if (source == RAW || source == PACKET)
+		counts->raw_other += times;
+	return TC_ACT_UNSPEC;
+}
+
+SEC("classifier")
+int sensor_ingress(struct __sk_buff *skb)
+{
+	struct packet packet = {};
+	struct tcp tcp;
+	if (plain(skb, TCP_SYN | TCP_RST) || !parse(skb, &packet))
+		return TC_ACT_UNSPEC;
+	if (packet.protocol != PROTOCOL_TCP || packet.later_fragment)
+		return TC_ACT_UNSPEC;
+	if (bpf_skb_load_bytes(skb, packet.transport, &tcp, sizeof(tcp)) || !(tcp.flags & TCP_ACK) ||
+	    !(tcp.flags & (TCP_SYN | TCP_RST)))
+		return TC_ACT_UNSPEC;
+
+	struct connection connection = {
+		.here = packet.to, .there = packet.from, .here_port = tcp.to_port, .there_port = tcp.from_port,
+	};
+	struct asked *asked = bpf_map_lookup_elem(&sensor_recent, &connection);
+	if (!asked || asked->answered ||
+	    bpf_ntohl(tcp.acknowledged) - asked->sequence - 1 > asked->payload)
+		return TC_ACT_UNSPEC;
+	asked->answered = 1;
+
+	__u32 zero = 0;
+	struct counts *counts = bpf_map_lookup_elem(&sensor_counts, &zero);
+	if (!counts)
+		return TC_ACT_UNSPEC;
+	if (tcp.flags & TCP_RST)
+		counts->rst_matched += 1;
+	else
+		counts->syn_ack_matched += 1;
+	return TC_ACT_UNSPEC;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
