@@ -16,7 +16,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, MapError, PerCpuArray, PerCpuValues},
     programs::{
-        LinkOrder, SchedClassifier, TcAttachType,
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
     },
 };
@@ -213,8 +213,13 @@ fn attach(object: &mut Ebpf, uplink: &str, hook: Hook, side: TcAttachType, name:
     program.attach_with_options(uplink, side, place).map(drop).map_err(|error| chain(&error))
 }
 
-/// An error with all its causes: aya's outer messages alone say too little.
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with all its causes, for aya's outer messages alone say too little; without the log of the
+/// kernel's verifier, which only a developer can read.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref() {
+        tracing::debug!(%verifier_log, "the kernel's verifier refused the sensor");
+        return format!("the kernel refuses the program: {io_error}");
+    }
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

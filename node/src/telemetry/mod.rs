@@ -50,6 +50,9 @@ const PAIR_GAP_MAX: Span = Span::from_ms(1);
 /// … which is tried so often.
 const PAIR_TRIES: u32 = 3;
 
+/// Letters of a reason, so that a [`Missing`] fits a report.
+const WHY_CHARS_MAX: usize = 120;
+
 /// Where the BPF program is attached, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
@@ -207,7 +210,12 @@ impl Sensors {
         if let (Some(rtnl), Some(ifindex)) = (&mut self.rtnl, self.ifindex) {
             match rtnl.link(ifindex) {
                 Ok(link) if link.name == self.name => {}
-                Ok(link) => self.name = link.name,
+                Ok(link) => {
+                    // nft hooks interfaces by their names.
+                    self.name = link.name;
+                    self.netdev = None;
+                    self.tried_last = now.before(RETRY);
+                }
                 Err(RtnlError::NoInterface) => {
                     self.ifindex = None;
                     self.egress = None;
@@ -385,7 +393,7 @@ impl Sensors {
     }
 
     fn lost(&mut self, sensor: Sensor, why: String) {
-        let missing = Missing { sensor, why };
+        let missing = Missing { sensor, why: why.chars().take(WHY_CHARS_MAX).collect() };
         match self.missing.iter_mut().find(|known| known.sensor == sensor) {
             Some(known) if *known == missing => {}
             Some(known) => *known = missing,
@@ -433,7 +441,7 @@ mod tests {
     #[test]
     fn what_is_missing_fits_the_report_with_its_reason() {
         for sensor in [Sensor::Egress, Sensor::Netdev, Sensor::Kernel, Sensor::Uplink] {
-            let text = Missing { sensor, why: "x".repeat(100) }.to_string();
+            let text = Missing { sensor, why: "x".repeat(WHY_CHARS_MAX) }.to_string();
             assert!(text.len() <= stead_proto::limits::TEXT_BYTES_MAX, "{} bytes: {text}", text.len());
             assert!(text.contains("not seen"), "{text}");
         }

@@ -191,9 +191,7 @@ fn run(script: &str) -> Result<(), String> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| {
-            format!("the program nft cannot be started ({error}); install the package nftables")
-        })?;
+        .map_err(|error| format!("the program nft cannot be started ({error})"))?;
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
     if output.status.success() {

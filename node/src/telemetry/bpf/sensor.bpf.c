@@ -159,13 +159,34 @@ struct {
 
 enum source { TCP, RAW, PACKET, FORWARDED, OTHER };
 
+struct tcp {
+	__be16 from_port, to_port;
+	__be32 sequence, acknowledged;
+	__u8 words, flags;
+	__be16 window, checksum, urgent;
+};
+
+/* What is known of the packet at hand. It lies in a map and not on the stack, because the verifier forgets what
+ * it knew about values that went through a map; otherwise it would follow every mix of headers by itself. */
 struct packet {
-	struct address from, to;
+	struct connection connection; /* here = from and there = to at egress */
+	struct asked asked;
+	struct tcp tcp;
+	__u32 source;    /* enum source */
+	__u32 times;     /* segments that it will become */
 	__u32 transport; /* offset of what follows the IP headers */
 	__u32 length;    /* its bytes, by the IP header */
+	__u32 option;    /* offset in the TCP header */
 	__u8 protocol;
 	__u8 later_fragment;
 };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct packet);
+} sensor_packet SEC(".maps");
 
 static __always_inline enum source source_of(struct __sk_buff *skb)
 {
@@ -195,7 +216,8 @@ static __always_inline int plain(struct __sk_buff *skb, __u8 flags)
 	return !(data[67] & flags);
 }
 
-static __always_inline int parse_ipv4(struct __sk_buff *skb, __u32 offset, struct packet *packet)
+static __always_inline int parse_ipv4(struct __sk_buff *skb, __u32 offset, struct packet *packet,
+				      struct address *from, struct address *to)
 {
 	struct {
 		__u8 version_words, service;
@@ -204,24 +226,26 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, __u32 offset, struc
 		__be16 checksum;
 		__be32 from, to;
 	} header;
-	if (bpf_skb_load_bytes(skb, offset, &header, sizeof(header)) || header.version_words >> 4 != 4)
+	if (bpf_skb_load_bytes(skb, offset, &header, sizeof(header)))
 		return 0;
 	__u32 bytes = (header.version_words & 15) * 4;
-	__u32 total = bpf_ntohs(header.length);
 	/* A length of zero is what an offloaded packet beyond 64 KiB has. */
-	packet->length = total ? total - bytes : skb->len - offset - bytes;
-	if (bytes < sizeof(header) || (total && total < bytes))
+	__u32 total = header.length ? bpf_ntohs(header.length) : skb->len - offset;
+	if (bytes < sizeof(header) || total < bytes)
 		return 0;
-	packet->from.word[2] = packet->to.word[2] = bpf_htonl(0xffff);
-	packet->from.word[3] = header.from;
-	packet->to.word[3] = header.to;
+	from->word[0] = from->word[1] = to->word[0] = to->word[1] = 0;
+	from->word[2] = to->word[2] = bpf_htonl(0xffff);
+	from->word[3] = header.from;
+	to->word[3] = header.to;
 	packet->protocol = header.protocol;
 	packet->later_fragment = !!(header.fragment & bpf_htons(0x1fff));
 	packet->transport = offset + bytes;
+	packet->length = total - bytes;
 	return 1;
 }
 
-static __always_inline int parse_ipv6(struct __sk_buff *skb, __u32 offset, struct packet *packet)
+static __always_inline int parse_ipv6(struct __sk_buff *skb, __u32 offset, struct packet *packet,
+				      struct address *from, struct address *to)
 {
 	struct {
 		__be32 version_class_flow;
@@ -231,42 +255,44 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, __u32 offset, struc
 	} header;
 	if (bpf_skb_load_bytes(skb, offset, &header, sizeof(header)))
 		return 0;
-	__u32 start = offset + sizeof(header), at = start;
-	__u32 length = bpf_ntohs(header.length);
-	__u8 next = header.next;
+	*from = header.from;
+	*to = header.to;
+	__u32 start = offset + sizeof(header);
+	packet->protocol = header.next;
+	packet->later_fragment = 0;
+	packet->transport = start;
 	for (int i = 0; i < EXTENSIONS_MAX; i++) {
 		struct {
 			__u8 next, length;
 			__be16 fragment;
 		} extension;
+		__u8 next = packet->protocol;
 		if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_FRAGMENT &&
 		    next != NEXT_AUTHENTICATION && next != NEXT_DESTINATION)
 			break;
-		if (bpf_skb_load_bytes(skb, at, &extension, sizeof(extension)))
+		if (bpf_skb_load_bytes(skb, packet->transport, &extension, sizeof(extension)))
 			return 0;
-		__u32 bytes = (extension.length + 1) * 8;
+		packet->protocol = extension.next;
 		if (next == NEXT_FRAGMENT) {
-			bytes = 8;
-			packet->later_fragment |= !!(extension.fragment & bpf_htons(0xfff8));
+			packet->transport += 8;
+			if (extension.fragment & bpf_htons(0xfff8)) {
+				packet->later_fragment = 1;
+				break;
+			}
 		} else if (next == NEXT_AUTHENTICATION) {
-			bytes = (extension.length + 2) * 4;
+			packet->transport += (extension.length + 2) * 4;
+		} else {
+			packet->transport += (extension.length + 1) * 8;
 		}
-		next = extension.next;
-		at += bytes;
-		if (packet->later_fragment)
-			break;
 	}
-	packet->from = header.from;
-	packet->to = header.to;
-	packet->protocol = next;
-	packet->transport = at;
-	if (!length)
-		length = skb->len - start; /* a jumbogram or an offloaded packet */
-	packet->length = length > at - start ? length - (at - start) : 0;
+	/* A length of zero is that of a jumbogram, or of an offloaded packet. */
+	__u32 length = header.length ? bpf_ntohs(header.length) : skb->len - start;
+	__u32 extensions = packet->transport - start;
+	packet->length = length > extensions ? length - extensions : 0;
 	return 1;
 }
 
-static __always_inline int parse(struct __sk_buff *skb, struct packet *packet)
+static __always_inline int parse(struct __sk_buff *skb, struct packet *packet, struct address *from, struct address *to)
 {
 	__u32 offset = ETHERNET_BYTES;
 	__be16 type;
@@ -280,18 +306,11 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *packet)
 			return 0;
 	}
 	if (type == bpf_htons(ETHERTYPE_IPV4))
-		return parse_ipv4(skb, offset, packet);
+		return parse_ipv4(skb, offset, packet, from, to);
 	if (type == bpf_htons(ETHERTYPE_IPV6))
-		return parse_ipv6(skb, offset, packet);
+		return parse_ipv6(skb, offset, packet, from, to);
 	return 0;
 }
-
-struct tcp {
-	__be16 from_port, to_port;
-	__be32 sequence, acknowledged;
-	__u8 words, flags;
-	__be16 window, checksum, urgent;
-};
 
 static __always_inline __u64 mix(__u64 x)
 {
@@ -359,50 +378,51 @@ static __always_inline void note_destination(const struct address *to, __u32 tim
 }
 
 /* Bytes that a SYN carries, unless it says that it opens fast (RFC 7413, or the option it was tried with). */
-static __always_inline int illegal_payload(struct __sk_buff *skb, const struct packet *packet, __u8 words)
+static __always_inline int illegal_payload(struct __sk_buff *skb, struct packet *packet)
 {
-	__u32 bytes = (words >> 4) * 4;
-	if (packet->length <= bytes)
+	if (!packet->asked.payload)
 		return 0;
-	__u32 at = TCP_BYTES;
-	for (int i = 0; i < OPTIONS_MAX && at < bytes; i++) {
+	packet->option = TCP_BYTES;
+	for (int i = 0; i < OPTIONS_MAX; i++) {
 		struct {
 			__u8 kind, length;
 			__be16 magic;
 		} option = {};
-		if (bpf_skb_load_bytes(skb, packet->transport + at, &option.kind, 1) || option.kind == OPTION_END)
+		__u32 at = packet->option;
+		if (at >= (packet->tcp.words >> 4) * 4u)
 			return 1;
-		if (option.kind == OPTION_NOP) {
-			at += 1;
-			continue;
-		}
-		if (bpf_skb_load_bytes(skb, packet->transport + at, &option, sizeof(option)))
+		/* Behind the last option there is payload, so four bytes can be read. */
+		if (bpf_skb_load_bytes(skb, packet->transport + at, &option, sizeof(option)) &&
+		    bpf_skb_load_bytes(skb, packet->transport + at, &option, 1))
+			return 1;
+		if (option.kind == OPTION_END)
 			return 1;
 		if (option.kind == OPTION_FAST_OPEN ||
 		    (option.kind == OPTION_EXPERIMENT && option.magic == bpf_htons(FAST_OPEN_MAGIC)))
 			return 0;
-		if (option.length < 2)
+		if (option.kind != OPTION_NOP && option.length < 2)
 			return 1;
-		at += option.length;
+		packet->option = at + (option.kind == OPTION_NOP ? 1 : option.length);
 	}
 	return 1;
 }
 
-static __always_inline void note_foreign(const struct address *from, __u64 times)
+static __always_inline void note_foreign(const struct packet *packet)
 {
-	__u64 *known = bpf_map_lookup_elem(&sensor_foreign, from);
+	__u64 times = packet->times;
+	__u64 *known = bpf_map_lookup_elem(&sensor_foreign, &packet->connection.here);
 	if (known)
 		__sync_fetch_and_add(known, times);
 	else
-		bpf_map_update_elem(&sensor_foreign, from, &times, BPF_ANY);
+		bpf_map_update_elem(&sensor_foreign, &packet->connection.here, &times, BPF_ANY);
 }
 
 /* Whether a SYN is one more try of a known one; makes it known if not. */
-static __always_inline int again(const struct connection *connection, const struct asked *asked)
+static __always_inline int again(const struct packet *packet)
 {
-	struct asked *known = bpf_map_lookup_elem(&sensor_recent, connection);
-	if (!known || known->answered || known->sequence != asked->sequence) {
-		bpf_map_update_elem(&sensor_recent, connection, asked, BPF_ANY);
+	struct asked *known = bpf_map_lookup_elem(&sensor_recent, &packet->connection);
+	if (!known || known->answered || known->sequence != packet->asked.sequence) {
+		bpf_map_update_elem(&sensor_recent, &packet->connection, &packet->asked, BPF_ANY);
 		return 0;
 	}
 	if (known->again >= AGAIN_MAX)
@@ -411,9 +431,9 @@ static __always_inline int again(const struct connection *connection, const stru
 	return 1;
 }
 
-static __always_inline void asks(struct __sk_buff *skb, struct counts *counts, const struct packet *packet,
-				 const struct tcp *tcp, enum source source, __u32 times)
+static __always_inline void asks(struct __sk_buff *skb, struct counts *counts, struct packet *packet)
 {
+	__u32 source = packet->source, times = packet->times;
 	if (source == RAW)
 		counts->syn_raw += times;
 	else if (source == PACKET)
@@ -423,23 +443,21 @@ static __always_inline void asks(struct __sk_buff *skb, struct counts *counts, c
 	else
 		counts->syn_tcp += times;
 
-	if (illegal_payload(skb, packet, tcp->words))
-		counts->syn_with_payload += times;
-	if (source != FORWARDED && !bpf_map_lookup_elem(&sensor_own, &packet->from)) {
-		counts->syn_foreign += times;
-		note_foreign(&packet->from, times);
+	__u32 bytes = (packet->tcp.words >> 4) * 4;
+	packet->asked.sequence = bpf_ntohl(packet->tcp.sequence);
+	packet->asked.payload = packet->length > bytes ? packet->length - bytes : 0;
+	packet->asked.again = packet->asked.answered = 0;
+	if (illegal_payload(skb, packet))
+		counts->syn_with_payload += packet->times;
+	if (packet->source != FORWARDED && !bpf_map_lookup_elem(&sensor_own, &packet->connection.here)) {
+		counts->syn_foreign += packet->times;
+		note_foreign(packet);
 	}
-	note_destination(&packet->to, times);
+	note_destination(&packet->connection.there, packet->times);
 
-	struct connection connection = {
-		.here = packet->from, .there = packet->to, .here_port = tcp->from_port, .there_port = tcp->to_port,
-	};
-	__u32 bytes = (tcp->words >> 4) * 4;
-	struct asked asked = {
-		.sequence = bpf_ntohl(tcp->sequence),
-		.payload = packet->length > bytes ? packet->length - bytes : 0,
-	};
-	if (again(&connection, &asked))
+	packet->connection.here_port = packet->tcp.from_port;
+	packet->connection.there_port = packet->tcp.to_port;
+	if (again(packet))
 		counts->syn_again += 1;
 }
 
@@ -458,54 +476,56 @@ int sensor_egress(struct __sk_buff *skb)
 	if (plain(skb, TCP_SYN))
 		return TC_ACT_UNSPEC;
 
-	struct packet packet = {};
-	struct tcp tcp;
-	if (!parse(skb, &packet))
+	struct packet *packet = bpf_map_lookup_elem(&sensor_packet, &zero);
+	if (!packet || !parse(skb, packet, &packet->connection.here, &packet->connection.there))
 		return TC_ACT_UNSPEC;
-	enum source source = source_of(skb);
-	if (packet.protocol == PROTOCOL_TCP && !packet.later_fragment) {
-		if (!bpf_skb_load_bytes(skb, packet.transport, &tcp, sizeof(tcp))) {
-			if ((tcp.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-				asks(skb, counts, &packet, &tcp, source, times);
+	packet->times = times;
+	packet->source = source_of(skb);
+	__u8 protocol = packet->protocol;
+	if (protocol == PROTOCOL_TCP && !packet->later_fragment) {
+		if (!bpf_skb_load_bytes(skb, packet->transport, &packet->tcp, sizeof(packet->tcp))) {
+			if ((packet->tcp.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+				asks(skb, counts, packet);
 			return TC_ACT_UNSPEC;
 		}
 		/* A header torn apart by fragments: no kernel does that, so it is counted below. */
-	} else if (packet.protocol == PROTOCOL_TCP || packet.protocol == PROTOCOL_ICMP ||
-		   packet.protocol == PROTOCOL_ICMPV6 || packet.protocol == PROTOCOL_VRRP) {
+	} else if (protocol == PROTOCOL_TCP || protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6 ||
+		   protocol == PROTOCOL_VRRP) {
 		return TC_ACT_UNSPEC;
 	}
-	if (source == RAW || source == PACKET)
-		counts->raw_other += times;
+	if (packet->source == RAW || packet->source == PACKET)
+		counts->raw_other += packet->times;
 	return TC_ACT_UNSPEC;
 }
 
 SEC("classifier")
 int sensor_ingress(struct __sk_buff *skb)
 {
-	struct packet packet = {};
-	struct tcp tcp;
-	if (plain(skb, TCP_SYN | TCP_RST) || !parse(skb, &packet))
+	__u32 zero = 0;
+	if (plain(skb, TCP_SYN | TCP_RST))
 		return TC_ACT_UNSPEC;
-	if (packet.protocol != PROTOCOL_TCP || packet.later_fragment)
+	struct packet *packet = bpf_map_lookup_elem(&sensor_packet, &zero);
+	if (!packet || !parse(skb, packet, &packet->connection.there, &packet->connection.here))
 		return TC_ACT_UNSPEC;
-	if (bpf_skb_load_bytes(skb, packet.transport, &tcp, sizeof(tcp)) || !(tcp.flags & TCP_ACK) ||
-	    !(tcp.flags & (TCP_SYN | TCP_RST)))
+	if (packet->protocol != PROTOCOL_TCP || packet->later_fragment ||
+	    bpf_skb_load_bytes(skb, packet->transport, &packet->tcp, sizeof(packet->tcp)))
+		return TC_ACT_UNSPEC;
+	__u8 flags = packet->tcp.flags;
+	if (!(flags & TCP_ACK) || !(flags & (TCP_SYN | TCP_RST)))
 		return TC_ACT_UNSPEC;
 
-	struct connection connection = {
-		.here = packet.to, .there = packet.from, .here_port = tcp.to_port, .there_port = tcp.from_port,
-	};
-	struct asked *asked = bpf_map_lookup_elem(&sensor_recent, &connection);
+	packet->connection.here_port = packet->tcp.to_port;
+	packet->connection.there_port = packet->tcp.from_port;
+	struct asked *asked = bpf_map_lookup_elem(&sensor_recent, &packet->connection);
 	if (!asked || asked->answered ||
-	    bpf_ntohl(tcp.acknowledged) - asked->sequence - 1 > asked->payload)
+	    bpf_ntohl(packet->tcp.acknowledged) - asked->sequence - 1 > asked->payload)
 		return TC_ACT_UNSPEC;
 	asked->answered = 1;
 
-	__u32 zero = 0;
 	struct counts *counts = bpf_map_lookup_elem(&sensor_counts, &zero);
 	if (!counts)
 		return TC_ACT_UNSPEC;
-	if (tcp.flags & TCP_RST)
+	if (flags & TCP_RST)
 		counts->rst_matched += 1;
 	else
 		counts->syn_ack_matched += 1;
