@@ -7,6 +7,8 @@
 mod common;
 #[path = "telemetry/senders.rs"]
 mod senders;
+#[path = "telemetry/xdp.rs"]
+mod xdp;
 
 use aya::programs::{SchedClassifier, TcAttachType};
 use common::{Bench, HERE4, HERE6, PEER4, PEER6, bench, ip, wait_for};
@@ -172,6 +174,7 @@ fn every_way_to_send_leaves_its_own_pattern_of_zeros() {
             let (mut sensors, missing) = Sensors::open_at("uplink", hook);
             assert_eq!((missing.as_slice(), sensors.hook()), (&[][..], Some(hook)));
             let uplink = bench.uplink.ifindex;
+            let around_all = xdp::Xdp::open(uplink);
             for ipv6 in [false, true] {
                 forget_destinations(&mut sensors);
                 let row = Row::new("connect()", ipv6);
@@ -202,6 +205,11 @@ fn every_way_to_send_leaves_its_own_pattern_of_zeros() {
                 let row = Row::new("AF_PACKET with PACKET_QDISC_BYPASS", ipv6);
                 row.check(bench, &mut sensors, || {
                     send_frames(uplink, true, |n| by_hand(ipv6, 3_000 + n).frame(), COUNT);
+                });
+
+                let row = Row { netdev: 0, ..Row::new("AF_XDP", ipv6) };
+                row.check(bench, &mut sensors, || {
+                    (0..COUNT).for_each(|n| around_all.send(&by_hand(ipv6, 4_000 + n).frame()));
                 });
             }
         });

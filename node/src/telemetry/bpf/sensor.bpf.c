@@ -44,6 +44,7 @@
 
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
 #define PROTOCOL_ICMPV6 58
 #define PROTOCOL_VRRP 112
 
@@ -203,17 +204,30 @@ static __always_inline enum source source_of(struct __sk_buff *skb)
 	return socket->type == SOCK_STREAM ? TCP : OTHER;
 }
 
-/* Whether this is TCP over IP without anything special, and with none of `flags`: nearly every packet. */
-static __always_inline int plain(struct __sk_buff *skb, __u8 flags)
+enum glance { CLOSER, TCP_PLAIN, UDP_PLAIN };
+
+/* Whether this is UDP, or TCP with none of `flags`, without anything special in the IP header: nearly every
+ * packet. Whatever else it is needs a closer look. */
+static __always_inline enum glance glance(struct __sk_buff *skb, __u8 flags)
 {
 	const __u8 *data = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
+	__u8 protocol, tcp_flags;
 	if (data + 54 > end)
-		return 0;
-	if (data[12] == 0x08 && data[13] == 0x00)
-		return data[14] == 0x45 && data[23] == PROTOCOL_TCP && !(data[20] & 0x3f) && !data[21] && !(data[47] & flags);
-	if (data[12] != 0x86 || data[13] != 0xdd || data[20] != PROTOCOL_TCP || data + 74 > end)
-		return 0;
-	return !(data[67] & flags);
+		return CLOSER;
+	if (data[12] == 0x08 && data[13] == 0x00) {
+		if (data[14] != 0x45 || data[20] & 0x3f || data[21])
+			return CLOSER;
+		protocol = data[23];
+		tcp_flags = data[47];
+	} else if (data[12] == 0x86 && data[13] == 0xdd && data + 74 <= end) {
+		protocol = data[20];
+		tcp_flags = data[67];
+	} else {
+		return CLOSER;
+	}
+	if (protocol == PROTOCOL_UDP)
+		return UDP_PLAIN;
+	return protocol == PROTOCOL_TCP && !(tcp_flags & flags) ? TCP_PLAIN : CLOSER;
 }
 
 static __always_inline int parse_ipv4(struct __sk_buff *skb, __u32 offset, struct packet *packet,
@@ -473,14 +487,18 @@ int sensor_egress(struct __sk_buff *skb)
 	if (!times)
 		times = skb->gso_size ? skb->len / skb->gso_size + 1 : 1;
 	counts->segments += times;
-	if (plain(skb, TCP_SYN))
+	enum glance seen = glance(skb, TCP_SYN);
+	if (seen == TCP_PLAIN)
+		return TC_ACT_UNSPEC;
+	enum source source = source_of(skb);
+	if (seen == UDP_PLAIN && source != RAW && source != PACKET)
 		return TC_ACT_UNSPEC;
 
 	struct packet *packet = bpf_map_lookup_elem(&sensor_packet, &zero);
 	if (!packet || !parse(skb, packet, &packet->connection.here, &packet->connection.there))
 		return TC_ACT_UNSPEC;
 	packet->times = times;
-	packet->source = source_of(skb);
+	packet->source = source;
 	__u8 protocol = packet->protocol;
 	if (protocol == PROTOCOL_TCP && !packet->later_fragment) {
 		if (!bpf_skb_load_bytes(skb, packet->transport, &packet->tcp, sizeof(packet->tcp))) {
@@ -502,7 +520,7 @@ SEC("classifier")
 int sensor_ingress(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
-	if (plain(skb, TCP_SYN | TCP_RST))
+	if (glance(skb, TCP_SYN | TCP_RST) != CLOSER)
 		return TC_ACT_UNSPEC;
 	struct packet *packet = bpf_map_lookup_elem(&sensor_packet, &zero);
 	if (!packet || !parse(skb, packet, &packet->connection.there, &packet->connection.here))
