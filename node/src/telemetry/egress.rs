@@ -17,7 +17,7 @@ use aya::{
     maps::{Array, MapData, MapError, PerCpuArray, PerCpuValues},
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
     },
 };
 use std::fmt;
@@ -51,8 +51,10 @@ pub(super) struct EgressSensor {
     recent: LastSecond,
     top: Option<TopDestination>,
     hook: Hook,
-    /// Holds the programs and their attachments.
-    _object: Ebpf,
+    /// Holds the programs.
+    object: Ebpf,
+    /// The attachments; dropping one detaches it.
+    _links: Vec<SchedClassifierLink>,
 }
 
 impl EgressSensor {
@@ -81,12 +83,15 @@ impl EgressSensor {
             recent: LastSecond::default(),
             top: None,
             hook,
-            _object: object,
+            object,
+            _links: Vec::new(),
         };
         sensor.write_settings().map_err(|error| chain(&error))?;
         for (side, program) in SIDES {
-            attach(&mut sensor._object, &uplink.name, hook, side, program)
-                .map_err(|why| format!("the sensor cannot be attached to {} ({why})", uplink.name))?;
+            let link = attach(&mut sensor.object, &uplink.name, hook, side, program);
+            sensor._links.push(
+                link.map_err(|why| format!("the sensor cannot be attached to {} ({why})", uplink.name))?,
+            );
         }
         sensor.last = sensor.totals().map_err(|error| chain(&error))?;
         Ok(sensor)
@@ -142,6 +147,20 @@ impl EgressSensor {
         })
     }
 
+    /// Whether the programs are still attached. Somebody may have flushed the filters, or detached the links; what
+    /// would be counted then is zero, which is not what it means.
+    pub(super) fn is_attached(&mut self, uplink: &str) -> bool {
+        let hook = self.hook;
+        SIDES.into_iter().all(|(side, name)| {
+            let program = self.object.program_mut(name).and_then(|program| program.try_into().ok());
+            let Some(program): Option<&mut SchedClassifier> = program else { return false };
+            match hook {
+                Hook::Tcx => is_in_tcx(program, uplink, side),
+                Hook::Clsact => is_filter(program, uplink, side),
+            }
+        })
+    }
+
     fn totals(&self) -> Result<Counts, MapError> {
         let mut sum = [0u64; COUNTS];
         for processor in self.counts.get(&0, 0)?.iter() {
@@ -193,24 +212,54 @@ fn seed() -> Result<u64, String> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-fn attach(object: &mut Ebpf, uplink: &str, hook: Hook, side: TcAttachType, name: &str) -> Result<(), String> {
+fn attach(
+    object: &mut Ebpf,
+    uplink: &str,
+    hook: Hook,
+    side: TcAttachType,
+    name: &str,
+) -> Result<SchedClassifierLink, String> {
     let program = object.program_mut(name).ok_or("not in the object")?;
     let program: &mut SchedClassifier = program.try_into().map_err(|error| chain(&error))?;
     program.load().map_err(|error| chain(&error))?;
-    let place = match hook {
-        Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::first()),
+    let id = match hook {
+        Hook::Tcx => {
+            let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+            program.attach_with_options(uplink, side, first)
+        }
         Hook::Clsact => {
             // It may be there already; if it is not and cannot be added, attaching says why.
             let _ = tc::qdisc_add_clsact(uplink);
-            // The filter of an earlier run that could not clean up.
-            let earlier = SchedClassifierLink::attached(uplink, side, PRIORITY, HANDLE, None);
-            if earlier.is_ok_and(|earlier| program.attach_to_link(earlier).is_ok()) {
-                return Ok(());
-            }
-            TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None })
+            // The filter of an earlier run that could not clean up is replaced.
+            SchedClassifierLink::attached(uplink, side, PRIORITY, HANDLE, None)
+                .map_err(|error| ProgramError::TcError(TcError::IoError(error)))
+                .and_then(|earlier| program.attach_to_link(earlier))
+                .or_else(|_| program.attach_with_options(uplink, side, filter()))
         }
     };
-    program.attach_with_options(uplink, side, place).map(drop).map_err(|error| chain(&error))
+    id.and_then(|id| program.take_link(id)).map_err(|error| chain(&error))
+}
+
+const fn filter() -> TcAttachOptions {
+    TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None })
+}
+
+fn is_in_tcx(program: &SchedClassifier, uplink: &str, side: TcAttachType) -> bool {
+    let Ok(ours) = program.info() else { return false };
+    SchedClassifier::query_tcx(uplink, side)
+        .is_ok_and(|(_, attached)| attached.iter().any(|program| program.id() == ours.id()))
+}
+
+/// The kernel refuses a second filter in the same place; if it takes one, ours was gone.
+fn is_filter(program: &mut SchedClassifier, uplink: &str, side: TcAttachType) -> bool {
+    match program.attach_with_options(uplink, side, filter()) {
+        // Taken out of the program and dropped, it is detached: the sensor is opened anew.
+        Ok(id) => program.take_link(id).is_err(),
+        Err(ProgramError::TcError(TcError::NetlinkError(error))) => {
+            error.raw_os_error() == Some(rustix::io::Errno::EXIST.raw_os_error())
+        }
+        Err(_) => false,
+    }
 }
 
 /// An error with all its causes, for aya's outer messages alone say too little; without the log of the

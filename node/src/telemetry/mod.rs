@@ -43,8 +43,10 @@ use stead_proto::{
 };
 use uplink::UplinkCounters;
 
-/// How often a sensor that was lost is tried again.
-const RETRY: Span = Span::from_ms(1_000);
+/// How often a lost uplink is looked for, and a sensor's attachment is checked.
+const PERIOD: Span = Span::from_ms(1_000);
+/// How long a sensor that could not be opened on an uplink is left alone: each try costs a process or a load.
+const RETRY: Span = Span::from_ms(60_000);
 /// The counters of nft and of the kernel's TCP are compared, so they must be of one moment …
 const PAIR_GAP_MAX: Span = Span::from_ms(1);
 /// … which is tried so often.
@@ -132,8 +134,11 @@ pub struct Sensors {
     kernel: Option<(KernelCounters, kernel_tcp::Totals)>,
     uplink: Option<(UplinkCounters, uplink::Totals)>,
     missing: Vec<Missing>,
+    /// Whether the egress sensor has worked on this uplink, so that it is worth another try.
+    egress_worked: bool,
     read_last: Instant,
     tried_last: Instant,
+    checked_last: Instant,
 }
 
 impl Sensors {
@@ -159,8 +164,10 @@ impl Sensors {
             kernel: None,
             uplink: None,
             missing: Vec::new(),
+            egress_worked: false,
             read_last: now,
             tried_last: now,
+            checked_last: now,
         };
         sensors.open_kernel();
         sensors.open_uplink(now);
@@ -189,7 +196,8 @@ impl Sensors {
     /// What was counted since the last reading, or since opening.
     ///
     /// When the uplink is gone its sensors are `None`, [`Self::missing`] says so, and from then on it is looked
-    /// for once a second, as is an nft table that somebody removed.
+    /// for once a second. A program that somebody detached, or an nft table that somebody removed, is put back with
+    /// the reading after the one that misses it. Such a reading takes tens of milliseconds.
     pub fn read(&mut self) -> Sample {
         let now = now();
         self.follow_uplink(now);
@@ -229,8 +237,26 @@ impl Sensors {
                 Err(RtnlError::NotPermitted | RtnlError::NoIpv6 | RtnlError::Kernel { .. }) => {}
             }
         }
-        let incomplete = self.ifindex.is_none() || self.netdev.is_none();
-        if incomplete && now.since(self.tried_last) >= RETRY {
+        if self.egress.is_some() && now.since(self.checked_last) >= PERIOD {
+            self.checked_last = now;
+            if let Some(egress) = &mut self.egress
+                && !egress.is_attached(&self.name)
+            {
+                self.egress = None;
+                self.lost(Sensor::Egress, "somebody detached its program".to_owned());
+                // It is put back with the next reading: this one has to say that something was missed.
+                self.tried_last = now.before(RETRY);
+                return;
+            }
+        }
+        let due = match self.ifindex {
+            None => now.since(self.tried_last) >= PERIOD,
+            Some(_) => {
+                let lost = self.netdev.is_none() || (self.egress.is_none() && self.egress_worked);
+                lost && now.since(self.tried_last) >= RETRY
+            }
+        };
+        if due {
             self.open_uplink(now);
         }
     }
@@ -256,7 +282,10 @@ impl Sensors {
             }
         };
         let new = self.ifindex.replace(link.ifindex) != Some(link.ifindex);
-        if new && self.egress.is_none() {
+        if new {
+            self.egress_worked = false;
+        }
+        if self.egress.is_none() && (new || self.egress_worked) {
             self.open_egress(&link, now);
         }
         if self.netdev.is_none() {
@@ -305,6 +334,7 @@ impl Sensors {
             match EgressSensor::open(link, rtnl, hook, now) {
                 Ok(egress) => {
                     self.egress = Some(egress);
+                    self.egress_worked = true;
                     self.found(Sensor::Egress);
                     return;
                 }
@@ -353,6 +383,7 @@ impl Sensors {
             (Some(Ok(totals)), Some((_, last))) => {
                 let told = kernel_tcp::since(&totals, last, forwarded);
                 *last = totals;
+                self.found(Sensor::Kernel);
                 Some(told)
             }
             (Some(Err(error)), _) => {
@@ -367,7 +398,10 @@ impl Sensors {
     fn read_egress(&mut self, now: Instant) -> Option<Egress> {
         let (egress, rtnl) = (self.egress.as_mut()?, self.rtnl.as_mut()?);
         match egress.read(rtnl, now) {
-            Ok(told) => Some(told),
+            Ok(told) => {
+                self.found(Sensor::Egress);
+                Some(told)
+            }
             Err(why) => {
                 self.lost(Sensor::Egress, why);
                 None
@@ -381,6 +415,7 @@ impl Sensors {
             Ok(Some(totals)) => {
                 let [received, sent] = difference(&totals, last);
                 *last = totals;
+                self.found(Sensor::Uplink);
                 Some(Uplink { sent, received })
             }
             // Gone in this moment: the next reading says so.
