@@ -24,6 +24,8 @@ const COUNT: u16 = 500;
 const N: u64 = 500;
 /// What the kernel itself sends meanwhile (neighbour discovery, listener reports).
 const CHATTER_MAX: u64 = 30;
+/// Of these, what may fall between the readings of two sensors.
+const BETWEEN_MAX: u64 = 3;
 
 fn open() -> Sensors {
     let (sensors, missing) = Sensors::open("uplink");
@@ -55,7 +57,8 @@ fn add(sum: &mut Sample, more: &Sample) {
     a.syn_again += b.syn_again;
     a.raw_other += b.raw_other;
     a.segments += b.segments;
-    (a.destinations, a.top_per_mille) = (b.destinations, b.top_per_mille);
+    a.destinations = a.destinations.max(b.destinations);
+    a.top_per_mille = a.top_per_mille.max(b.top_per_mille);
     *sum.netdev_syn.as_mut().unwrap() += more.netdev_syn.unwrap();
     let (a, b) = (sum.kernel.as_mut().unwrap(), more.kernel.unwrap());
     a.active_opens += b.active_opens;
@@ -137,10 +140,12 @@ impl Row {
         let forged = if self.active_opens + self.forwarded == 0 { self.netdev } else { 0 };
         assert_eq!(identity, forged, "{what}: what is told without BPF");
         if seen > 0 {
-            assert_eq!(egress.segments, uplink.sent, "{what}: nothing goes around tc");
+            let apart = egress.segments.abs_diff(uplink.sent);
+            assert!(apart <= BETWEEN_MAX, "{what}: {apart} packets went around tc");
             assert_eq!((egress.destinations, egress.top_per_mille), (1, 1_000), "{what}");
         } else {
-            assert!(uplink.sent - egress.segments >= N, "{what}: what goes around tc shows at the uplink");
+            let around = uplink.sent.saturating_sub(egress.segments);
+            assert!(around.abs_diff(N) <= BETWEEN_MAX, "{what}: {around} packets went around tc");
         }
     }
 }
@@ -353,7 +358,14 @@ fn a_foreign_source_is_told_and_an_address_of_this_moment_is_not_foreign() {
         }
         let told = collect(&mut sensors, |sum| parts(sum).0.syn.raw >= 200);
         assert_eq!((parts(&told).0.syn.raw, parts(&told).0.syn_foreign), (200, 0));
-        // And it stays ours for what is still under way when it is taken off.
+        // A local route makes a whole network ours.
+        ip("route add local 10.90.0.0/24 dev lo");
+        let waiting =
+            senders::ask_from(Ipv4Addr::new(10, 90, 0, 5).into(), SocketAddr::new(PEER4.into(), CLOSED), 50);
+        let told = collect(&mut sensors, |sum| parts(sum).0.syn.tcp >= 50);
+        drop(waiting);
+        assert_eq!((parts(&told).0.syn.tcp, parts(&told).0.syn_foreign), (50, 0));
+        // And an address stays ours for what is under way when it is taken off.
         ip("addr del 10.77.0.50/24 dev uplink");
         let from: IpAddr = "10.77.0.50".parse().unwrap();
         send_raw(|n| (PEER4.into(), Syn { from, ..by_hand(false, n) }.packet()), 100);

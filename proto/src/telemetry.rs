@@ -35,13 +35,14 @@ pub struct Egress {
     pub syn: BySource,
     /// SYNs with a payload and without a TCP Fast Open option (RFC 7413).
     pub syn_with_payload: u64,
-    /// SYNs from an address that is not ours, forwarded ones apart.
+    /// SYNs of raw and packet sockets from an address that is not ours. (A TCP socket cannot make up a source;
+    /// what looks like it is a container on a macvlan, or an address that is ours by a local route.)
     pub syn_foreign: u64,
-    /// SYN-ACKs that came in for the 4-tuple of a recent SYN.
+    /// SYN-ACKs that came in for the 4-tuple and sequence number of a recent SYN, as its first answer.
     pub syn_ack_matched: u64,
-    /// RSTs that came in for the 4-tuple of a recent SYN.
+    /// RSTs that came in for the 4-tuple and sequence number of a recent SYN, as its first answer.
     pub rst_matched: u64,
-    /// SYNs sent again for a 4-tuple that was asked before.
+    /// SYNs sent again, with the same sequence number, for a 4-tuple that has no answer yet; at most ten times each.
     pub syn_again: u64,
     /// Packets of raw and packet sockets that are neither TCP nor ICMP nor VRRP.
     pub raw_other: u64,

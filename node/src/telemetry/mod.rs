@@ -5,10 +5,10 @@
 //!
 //! | sensor | sees | misses |
 //! |---|---|---|
-//! | [`kernel_tcp`]: the kernel's TCP | `connect` | everything made by hand |
-//! | [`egress`]: BPF at tc | the socket behind each SYN, answers, destinations | `PACKET_QDISC_BYPASS`, AF_XDP |
-//! | [`netdev`]: nft at netdev egress | every SYN but those of AF_XDP | who sent it |
-//! | [`uplink`]: the interface's counters | every packet | what is in it |
+//! | `kernel_tcp`: the kernel's TCP | `connect` | everything made by hand |
+//! | `egress`: BPF at tc | the socket behind each SYN, answers, destinations | `PACKET_QDISC_BYPASS`, AF_XDP |
+//! | `netdev`: nft at netdev egress | every SYN but those of AF_XDP | who sent it |
+//! | `uplink`: the interface's counters | every packet | what is in it |
 //!
 //! [`Sensors::read`] is meant for ten times a second: a dozen system calls, no process, no waiting but for the
 //! kernel's own answers. [`sockets`] is for once a second, or for when something was found.

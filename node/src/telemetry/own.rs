@@ -60,7 +60,8 @@ impl Own {
             let key = key(address);
             if !self.known.contains_key(&key) {
                 if self.known.len() >= OWN_MAX {
-                    continue;
+                    // Not all of them can be told from foreign ones, so nothing is called foreign.
+                    return Ok(foreign);
                 }
                 self.addresses.insert(key, 1, 0)?;
                 if foreign > 0

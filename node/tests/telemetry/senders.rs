@@ -141,10 +141,21 @@ pub fn connect(to: SocketAddr, count: u16) {
 
 /// Connections that nobody answers, left waiting. They end when the sockets are dropped.
 pub fn ask_in_vain(to: SocketAddr, count: u16) -> Vec<Socket> {
+    let any: IpAddr = if to.is_ipv4() {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
+    ask_from(any, to, count)
+}
+
+/// The same from an address of one's choice.
+pub fn ask_from(from: IpAddr, to: SocketAddr, count: u16) -> Vec<Socket> {
     let mut sockets = vec![];
     paced(count, |_| {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
         socket.set_nonblocking(true).unwrap();
+        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
         let started = socket.connect(&to.into());
         assert_eq!(started.unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));
         sockets.push(socket);

@@ -13,6 +13,8 @@
 //
 // What is "again": the same 4-tuple *and* the same sequence number as a SYN without an answer, at most AGAIN_MAX
 // times. That is how a kernel repeats itself; a flood from one port is not excused by it.
+// What is foreign: a source that is not ours, of a raw or packet socket. A TCP socket has none of its own making:
+// what looks like one is a container on a macvlan, or an address that a local route makes ours (AnyIP).
 // What is an answer: a SYN-ACK or RST that acknowledges that sequence number; the first one per SYN counts.
 //
 // Deliberately absent: packets that never pass tc (PACKET_QDISC_BYPASS, AF_XDP), addresses inside tunnels,
@@ -463,7 +465,7 @@ static __always_inline void asks(struct __sk_buff *skb, struct counts *counts, s
 	packet->asked.again = packet->asked.answered = 0;
 	if (illegal_payload(skb, packet))
 		counts->syn_with_payload += packet->times;
-	if (packet->source != FORWARDED && !bpf_map_lookup_elem(&sensor_own, &packet->connection.here)) {
+	if ((packet->source == RAW || packet->source == PACKET) && !bpf_map_lookup_elem(&sensor_own, &packet->connection.here)) {
 		counts->syn_foreign += packet->times;
 		note_foreign(packet);
 	}
