@@ -223,34 +223,7 @@ fn every_way_to_send_leaves_its_own_pattern_of_zeros() {
 #[test]
 fn forwarded_connections_are_in_a_class_of_their_own_and_not_taken_for_forged() {
     bench(|bench| {
-        let inner = Inner::create();
-        let (_handle, path) = inner.handle();
-        ip("link add inside type veth peer name door");
-        ip(&format!("link set door netns {path}"));
-        for command in
-            ["link set inside up", "addr add 10.78.0.1/24 dev inside", "addr add fd78::1/64 dev inside nodad"]
-        {
-            ip(command);
-        }
-        for name in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
-            std::fs::write(format!("/proc/sys/{name}"), "1").unwrap();
-        }
-        inner.run(|| {
-            for command in [
-                "link set lo up",
-                "link set door up",
-                "addr add 10.78.0.2/24 dev door",
-                "addr add fd78::2/64 dev door nodad",
-                "route add default via 10.78.0.1",
-                "-6 route add default via fd78::1",
-            ] {
-                ip(command);
-            }
-        });
-        bench.at_peer(|| {
-            ip("route add 10.78.0.0/24 via 10.77.0.1");
-            ip("-6 route add fd78::/64 via fd77::1");
-        });
+        let inner = Inner::behind(bench);
         let mut sensors = open();
         for ipv6 in [false, true] {
             forget_destinations(&mut sensors);

@@ -37,7 +37,7 @@ mod senders;
 mod xdp;
 
 use common::Bench;
-use senders::{CLOSED, Syn};
+use senders::{CLOSED, Inner, Syn};
 
 /// What the sensors see of each way to send.
 #[derive(Parser)]
@@ -58,20 +58,22 @@ enum Way {
     Packet,
     PacketBypass,
     Xdp,
+    Forwarded,
 }
 
 impl Way {
-    const ALL: [(Self, &str); 6] = [
+    const ALL: [(Self, &str); 7] = [
         (Self::Connect, "connect()"),
         (Self::Raw, "raw"),
         (Self::RawWithPayload, "raw with payload"),
         (Self::Packet, "AF_PACKET"),
         (Self::PacketBypass, "AF_PACKET, qdisc bypass"),
         (Self::Xdp, "AF_XDP"),
+        (Self::Forwarded, "forwarded"),
     ];
 
-    fn send(self, bench: &Bench, around_all: &xdp::Xdp, ipv6: bool, count: u16) {
-        let uplink = bench.uplink.ifindex;
+    fn send(self, scene: &Scene<'_>, ipv6: bool, count: u16) {
+        let uplink = scene.bench.uplink.ifindex;
         let to = if ipv6 { IpAddr::V6(common::PEER6) } else { IpAddr::V4(common::PEER4) };
         let syn = |number| Syn::new(ipv6, 20_000 + number);
         match self {
@@ -83,9 +85,17 @@ impl Way {
             }
             Self::Packet => senders::send_frames(uplink, false, |number| syn(number).frame(), count),
             Self::PacketBypass => senders::send_frames(uplink, true, |number| syn(number).frame(), count),
-            Self::Xdp => (0..count).for_each(|number| around_all.send(&syn(number).frame())),
+            Self::Xdp => (0..count).for_each(|number| scene.around_all.send(&syn(number).frame())),
+            Self::Forwarded => scene.container.run(|| senders::connect(SocketAddr::new(to, CLOSED), count)),
         }
     }
+}
+
+/// Where it is sent from.
+struct Scene<'a> {
+    bench: &'a Bench,
+    around_all: xdp::Xdp,
+    container: Inner,
 }
 
 fn main() {
@@ -99,11 +109,12 @@ fn show(bench: &Bench, arguments: &Arguments) {
         eprintln!("{missing}");
     }
     let around_all = xdp::Xdp::open(bench.uplink.ifindex);
+    let scene = Scene { bench, around_all, container: Inner::behind(bench) };
     let mut rows = Vec::new();
     for ipv6 in [false, true] {
         for (way, name) in Way::ALL {
             sensors.read();
-            way.send(bench, &around_all, ipv6, arguments.count);
+            way.send(&scene, ipv6, arguments.count);
             let told = until_quiet(&mut sensors);
             rows.push(row(&format!("{name}, {}", if ipv6 { "IPv6" } else { "IPv4" }), &told));
         }
@@ -130,12 +141,14 @@ fn until_quiet(sensors: &mut Sensors) -> Vec<Sample> {
     told
 }
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 11] = [
     "ActiveOpens",
     "nft netdev",
+    "nft forward",
     "tc: tcp",
     "tc: raw",
     "tc: packet",
+    "tc: forward",
     "tc: payload",
     "RST matched",
     "tc segments",
@@ -150,9 +163,11 @@ fn row(name: &str, told: &[Sample]) -> Value {
     let values = [
         sum(&|sample| sample.kernel.map(|kernel| kernel.active_opens)),
         sum(&|sample| sample.netdev_syn),
+        sum(&|sample| sample.kernel.map(|kernel| kernel.forwarded_syn)),
         egress(&|egress| egress.syn.tcp),
         egress(&|egress| egress.syn.raw),
         egress(&|egress| egress.syn.packet),
+        egress(&|egress| egress.syn.forwarded),
         egress(&|egress| egress.syn_with_payload),
         egress(&|egress| egress.rst_matched),
         egress(&|egress| egress.segments),

@@ -1,7 +1,7 @@
 //! Every way to send a SYN: from an honest `connect` to a frame that goes around the queueing discipline.
 #![allow(unsafe_code, unreachable_pub, clippy::as_conversions)]
 
-use super::common::{HERE_MAC, HERE4, HERE6, PEER_MAC, PEER4, PEER6};
+use super::common::{Bench, HERE_MAC, HERE4, HERE6, PEER_MAC, PEER4, PEER6, ip};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, gettid, move_into_link_name_space, unshare_unsafe};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -203,7 +203,38 @@ pub fn send_frames(ifindex: u32, bypass: bool, frames: impl Fn(u16) -> Vec<u8>, 
 pub struct Inner(File);
 
 impl Inner {
-    pub fn create() -> Self {
+    /// A container's namespace behind this host, which forwards for it.
+    pub fn behind(bench: &Bench) -> Self {
+        let inner = Self::create();
+        let (_handle, path) = inner.handle();
+        ip("link add inside type veth peer name door");
+        ip(&format!("link set door netns {path}"));
+        ip("link set inside up");
+        ip("addr add 10.78.0.1/24 dev inside");
+        ip("addr add fd78::1/64 dev inside nodad");
+        for name in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            std::fs::write(format!("/proc/sys/{name}"), "1").unwrap();
+        }
+        inner.run(|| {
+            for command in [
+                "link set lo up",
+                "link set door up",
+                "addr add 10.78.0.2/24 dev door",
+                "addr add fd78::2/64 dev door nodad",
+                "route add default via 10.78.0.1",
+                "-6 route add default via fd78::1",
+            ] {
+                ip(command);
+            }
+        });
+        bench.at_peer(|| {
+            ip("route add 10.78.0.0/24 via 10.77.0.1");
+            ip("-6 route add fd78::/64 via fd77::1");
+        });
+        inner
+    }
+
+    fn create() -> Self {
         let made = thread::spawn(|| {
             // SAFETY: a network namespace only; the descriptor table stays shared.
             unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
@@ -213,7 +244,7 @@ impl Inner {
     }
 
     /// A path by which a child process may find it.
-    pub fn handle(&self) -> (std::os::fd::OwnedFd, String) {
+    fn handle(&self) -> (std::os::fd::OwnedFd, String) {
         let fd = rustix::io::dup(&self.0).unwrap();
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).unwrap();
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
