@@ -15,7 +15,8 @@
 //!
 //! **Invariant.** A sensor that cannot see says so, in a [`Missing`] and as `None` in the sample; it never
 //! tells zero instead. Everything is read of the network namespace in which [`Sensors::open`] was called; the
-//! thread that calls [`Sensors::read`] has to be in it, too, for a sensor that was lost to be opened again.
+//! thread that calls [`Sensors::read`] has to be in it, too, for a sensor that was lost to be opened again, and
+//! so has the one that drops it, for the nft tables and clsact filters to be removed.
 //!
 //! Deliberately absent: any judgement about what was counted; that is `stead_proto`'s.
 

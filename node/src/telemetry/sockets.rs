@@ -5,7 +5,7 @@
 //! **Invariant.** Bounded: so many sockets, so many descriptors looked at. A process that hides from procfs, or
 //! lives in another process namespace, leaves its socket without an owner; the socket is listed all the same.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, io, path::Path};
 
 /// Sockets that are listed; whoever opens more is conspicuous enough.
 const SOCKETS_MAX: usize = 64;
@@ -94,12 +94,9 @@ fn find_owners(sockets: &mut [OpenSocket]) -> io::Result<()> {
                 return Ok(());
             }
             descriptors_left -= 1;
-            // Following the link tells the inode of the socket without opening it.
-            let Ok(inode) = fs::metadata(descriptor.path()).map(|file| file.ino()) else { continue };
+            let Some(inode) = socket_inode(&descriptor.path()) else { continue };
             let held = sockets.iter_mut().find(|socket| socket.inode == inode && socket.owner.is_none());
-            if let Some(socket) = held
-                && is_socket(&descriptor.path())
-            {
+            if let Some(socket) = held {
                 socket.owner = Some(owner(pid, &process.path()));
                 missing -= 1;
             }
@@ -108,8 +105,10 @@ fn find_owners(sockets: &mut [OpenSocket]) -> io::Result<()> {
     Ok(())
 }
 
-fn is_socket(descriptor: &Path) -> bool {
-    fs::read_link(descriptor).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+/// The inode of a socket, from the text of the link: to follow the link of a file may wait for a dead server.
+fn socket_inode(descriptor: &Path) -> Option<u64> {
+    let target = fs::read_link(descriptor).ok()?;
+    target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 fn owner(pid: u32, process: &Path) -> Owner {
