@@ -13,5 +13,6 @@ pub mod kernel;
 pub mod service;
 pub mod storage;
 pub mod sys;
+pub mod telemetry;
 pub mod transport;
 pub mod vip;

@@ -38,4 +38,5 @@ pub mod service;
 pub mod sign;
 pub mod site;
 pub mod state;
+pub mod telemetry;
 pub mod time;

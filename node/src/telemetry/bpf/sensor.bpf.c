@@ -1,0 +1,555 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//
+// The SYN sensor: counts the TCP connections that leave by an Ethernet uplink, by the kind of socket that asked
+// for them, and the answers that come back. tc classifier for tcx or clsact, egress and ingress.
+//
+// Invariant: it looks and counts. It never changes, drops, delays or accepts a packet: it always answers "I do
+// not care" (TC_ACT_UNSPEC, the same value as TCX_NEXT), so that other people's programs get their turn.
+// Counters are per CPU; a packet that cannot be read counts as a segment and as nothing else.
+//
+// What is a SYN here: TCP with SYN and without ACK, in IPv4 or IPv6 behind at most EXTENSIONS_MAX extension
+// headers and TAGS_MAX VLAN tags, not in a later fragment. An offloaded packet counts once per segment that it
+// will become, for each of them is a SYN on the wire.
+//
+// What is "again": the same 4-tuple *and* the same sequence number as a SYN without an answer, at most AGAIN_MAX
+// times. That is how a kernel repeats itself; a flood from one port is not excused by it.
+// What is foreign: a source that is not ours, of a raw or packet socket. A TCP socket has none of its own making:
+// what looks like one is a container on a macvlan, or an address that a local route makes ours (AnyIP).
+// What is an answer: a SYN-ACK or RST that acknowledges that sequence number; the first one per SYN counts.
+//
+// Deliberately absent: packets that never pass tc (PACKET_QDISC_BYPASS, AF_XDP), addresses inside tunnels,
+// non-IP frames in `raw_other`.
+//
+// Needs Linux 5.8, like the gate. Built by ./build into sensor.bpf.o.
+
+#include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define TAGS_MAX 2
+#define EXTENSIONS_MAX 8
+#define OPTIONS_MAX 40
+#define AGAIN_MAX 10
+#define RECENT_MAX 65536
+#define OWN_MAX 1024    /* = own.rs */
+#define FOREIGN_MAX 256 /* = own.rs */
+#define REGISTERS 1024  /* = sketch.rs */
+#define BUCKETS 128     /* = sketch.rs */
+
+#define TC_ACT_UNSPEC (-1)
+
+#define ETHERNET_BYTES 14
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_VLAN 0x8100
+#define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_QINQ 0x88a8
+
+#define PROTOCOL_ICMP 1
+#define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
+#define PROTOCOL_ICMPV6 58
+#define PROTOCOL_VRRP 112
+
+#define NEXT_HOP_BY_HOP 0
+#define NEXT_ROUTING 43
+#define NEXT_FRAGMENT 44
+#define NEXT_AUTHENTICATION 51
+#define NEXT_DESTINATION 60
+
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+#define TCP_BYTES 20
+
+#define OPTION_END 0
+#define OPTION_NOP 1
+#define OPTION_FAST_OPEN 34
+#define OPTION_EXPERIMENT 254
+#define FAST_OPEN_MAGIC 0xf989
+
+#define FAMILY_PACKET 17
+#define SOCK_STREAM 1
+#define SOCK_RAW 3
+
+/* The order of the fields is that of egress.rs. */
+struct counts {
+	__u64 syn_tcp, syn_raw, syn_packet, syn_forwarded;
+	__u64 syn_with_payload, syn_foreign;
+	__u64 syn_ack_matched, rst_matched, syn_again;
+	__u64 raw_other, segments;
+};
+
+/* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d; network order. */
+struct address {
+	__u32 word[4];
+};
+
+struct connection {
+	struct address here, there;
+	__be16 here_port, there_port;
+};
+
+struct asked {
+	__u32 sequence; /* host order */
+	__u32 payload;
+	__u16 again;
+	__u16 answered;
+};
+
+struct bucket {
+	struct address address;
+	__u32 votes;
+	__u32 total;
+};
+
+/* What was asked for since user space last looked: registers of a HyperLogLog over the destinations, and the
+ * most frequent destination of each of BUCKETS groups by majority vote (MV-Sketch; Tang, Huang, Lee 2019). */
+struct window {
+	__u8 registers[REGISTERS];
+	struct bucket buckets[BUCKETS];
+};
+
+struct settings {
+	__u64 seed;
+	__u32 window; /* the one being written; user space reads and clears the other */
+	__u32 unused;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counts);
+} sensor_counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct window);
+} sensor_windows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} sensor_settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, RECENT_MAX);
+	__type(key, struct connection);
+	__type(value, struct asked);
+} sensor_recent SEC(".maps");
+
+/* This host's addresses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, OWN_MAX);
+	__type(key, struct address);
+	__type(value, __u8);
+} sensor_own SEC(".maps");
+
+/* SYNs by source that was not ours when they left, so that user space can take back those of an address that
+ * had become ours a moment before. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FOREIGN_MAX);
+	__type(key, struct address);
+	__type(value, __u64);
+} sensor_foreign SEC(".maps");
+
+enum source { TCP, RAW, PACKET, FORWARDED, OTHER };
+
+struct tcp {
+	__be16 from_port, to_port;
+	__be32 sequence, acknowledged;
+	__u8 words, flags;
+	__be16 window, checksum, urgent;
+};
+
+/* What is known of the packet at hand. It lies in a map and not on the stack, because the verifier forgets what
+ * it knew about values that went through a map; otherwise it would follow every mix of headers by itself. */
+struct packet {
+	struct connection connection; /* here = from and there = to at egress */
+	struct asked asked;
+	struct tcp tcp;
+	__u32 source;    /* enum source */
+	__u32 times;     /* segments that it will become */
+	__u32 transport; /* offset of what follows the IP headers */
+	__u32 length;    /* its bytes, by the IP header */
+	__u32 option;    /* offset in the TCP header */
+	__u8 protocol;
+	__u8 later_fragment;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct packet);
+} sensor_packet SEC(".maps");
+
+static __always_inline enum source source_of(struct __sk_buff *skb)
+{
+	struct bpf_sock *socket = skb->sk;
+	if (!socket)
+		return FORWARDED;
+	if (socket->family == FAMILY_PACKET)
+		return PACKET;
+	socket = bpf_sk_fullsock(socket);
+	if (!socket)
+		return TCP; /* a request or time-wait socket */
+	if (socket->type == SOCK_RAW)
+		return RAW;
+	return socket->type == SOCK_STREAM ? TCP : OTHER;
+}
+
+enum glance { CLOSER, TCP_PLAIN, UDP_PLAIN };
+
+/* Whether this is UDP, or TCP with none of `flags`, without anything special in the IP header: nearly every
+ * packet. Whatever else it is needs a closer look. */
+static __always_inline enum glance glance(struct __sk_buff *skb, __u8 flags)
+{
+	const __u8 *data = (const __u8 *)(long)skb->data, *end = (const __u8 *)(long)skb->data_end;
+	__u8 protocol, tcp_flags;
+	if (data + 54 > end)
+		return CLOSER;
+	if (data[12] == 0x08 && data[13] == 0x00) {
+		if (data[14] != 0x45 || data[20] & 0x3f || data[21])
+			return CLOSER;
+		protocol = data[23];
+		tcp_flags = data[47];
+	} else if (data[12] == 0x86 && data[13] == 0xdd && data + 74 <= end) {
+		protocol = data[20];
+		tcp_flags = data[67];
+	} else {
+		return CLOSER;
+	}
+	if (protocol == PROTOCOL_UDP)
+		return UDP_PLAIN;
+	return protocol == PROTOCOL_TCP && !(tcp_flags & flags) ? TCP_PLAIN : CLOSER;
+}
+
+static __always_inline int parse_ipv4(struct __sk_buff *skb, __u32 offset, struct packet *packet,
+				      struct address *from, struct address *to)
+{
+	struct {
+		__u8 version_words, service;
+		__be16 length, id, fragment;
+		__u8 ttl, protocol;
+		__be16 checksum;
+		__be32 from, to;
+	} header;
+	if (bpf_skb_load_bytes(skb, offset, &header, sizeof(header)))
+		return 0;
+	__u32 bytes = (header.version_words & 15) * 4;
+	/* A length of zero is what an offloaded packet beyond 64 KiB has. */
+	__u32 total = header.length ? bpf_ntohs(header.length) : skb->len - offset;
+	if (bytes < sizeof(header) || total < bytes)
+		return 0;
+	from->word[0] = from->word[1] = to->word[0] = to->word[1] = 0;
+	from->word[2] = to->word[2] = bpf_htonl(0xffff);
+	from->word[3] = header.from;
+	to->word[3] = header.to;
+	packet->protocol = header.protocol;
+	packet->later_fragment = !!(header.fragment & bpf_htons(0x1fff));
+	packet->transport = offset + bytes;
+	packet->length = total - bytes;
+	return 1;
+}
+
+static __always_inline int parse_ipv6(struct __sk_buff *skb, __u32 offset, struct packet *packet,
+				      struct address *from, struct address *to)
+{
+	struct {
+		__be32 version_class_flow;
+		__be16 length;
+		__u8 next, hops;
+		struct address from, to;
+	} header;
+	if (bpf_skb_load_bytes(skb, offset, &header, sizeof(header)))
+		return 0;
+	*from = header.from;
+	*to = header.to;
+	__u32 start = offset + sizeof(header);
+	packet->protocol = header.next;
+	packet->later_fragment = 0;
+	packet->transport = start;
+	for (int i = 0; i < EXTENSIONS_MAX; i++) {
+		struct {
+			__u8 next, length;
+			__be16 fragment;
+		} extension;
+		__u8 next = packet->protocol;
+		if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_FRAGMENT &&
+		    next != NEXT_AUTHENTICATION && next != NEXT_DESTINATION)
+			break;
+		if (bpf_skb_load_bytes(skb, packet->transport, &extension, sizeof(extension)))
+			return 0;
+		packet->protocol = extension.next;
+		if (next == NEXT_FRAGMENT) {
+			packet->transport += 8;
+			if (extension.fragment & bpf_htons(0xfff8)) {
+				packet->later_fragment = 1;
+				break;
+			}
+		} else if (next == NEXT_AUTHENTICATION) {
+			packet->transport += (extension.length + 2) * 4;
+		} else {
+			packet->transport += (extension.length + 1) * 8;
+		}
+	}
+	/* A length of zero is that of a jumbogram, or of an offloaded packet. */
+	__u32 length = header.length ? bpf_ntohs(header.length) : skb->len - start;
+	__u32 extensions = packet->transport - start;
+	packet->length = length > extensions ? length - extensions : 0;
+	return 1;
+}
+
+static __always_inline int parse(struct __sk_buff *skb, struct packet *packet, struct address *from, struct address *to)
+{
+	__u32 offset = ETHERNET_BYTES;
+	__be16 type;
+	if (bpf_skb_load_bytes(skb, offset - 2, &type, 2))
+		return 0;
+	for (int i = 0; i < TAGS_MAX; i++) {
+		if (type != bpf_htons(ETHERTYPE_VLAN) && type != bpf_htons(ETHERTYPE_QINQ))
+			break;
+		offset += 4;
+		if (bpf_skb_load_bytes(skb, offset - 2, &type, 2))
+			return 0;
+	}
+	if (type == bpf_htons(ETHERTYPE_IPV4))
+		return parse_ipv4(skb, offset, packet, from, to);
+	if (type == bpf_htons(ETHERTYPE_IPV6))
+		return parse_ipv6(skb, offset, packet, from, to);
+	return 0;
+}
+
+static __always_inline __u64 mix(__u64 x)
+{
+	x ^= x >> 32;
+	x *= 0xd6e8feb86659fd93ull;
+	x ^= x >> 32;
+	x *= 0xd6e8feb86659fd93ull;
+	x ^= x >> 32;
+	return x;
+}
+
+/* One more than the number of zero bits at the low end of `word`, at most 33. */
+static __always_inline __u8 rank(__u32 word)
+{
+	__u8 zeros = 0;
+	if (!word)
+		return 33;
+	if (!(word & 0xffff)) {
+		zeros += 16;
+		word >>= 16;
+	}
+	if (!(word & 0xff)) {
+		zeros += 8;
+		word >>= 8;
+	}
+	if (!(word & 0xf)) {
+		zeros += 4;
+		word >>= 4;
+	}
+	if (!(word & 0x3)) {
+		zeros += 2;
+		word >>= 2;
+	}
+	return zeros + !(word & 1) + 1;
+}
+
+static __always_inline void note_destination(const struct address *to, __u32 times)
+{
+	__u32 zero = 0;
+	const struct settings *settings = bpf_map_lookup_elem(&sensor_settings, &zero);
+	if (!settings)
+		return;
+	__u32 which = settings->window & 1;
+	struct window *window = bpf_map_lookup_elem(&sensor_windows, &which);
+	if (!window)
+		return;
+	__u64 high = (__u64)to->word[0] << 32 | to->word[1], low = (__u64)to->word[2] << 32 | to->word[3];
+	__u64 hash = mix(mix(high ^ settings->seed) ^ low);
+	__u8 *seen = &window->registers[(hash >> 32) & (REGISTERS - 1)];
+	__u8 now = rank((__u32)hash);
+	if (now > *seen)
+		*seen = now;
+
+	struct bucket *bucket = &window->buckets[(hash >> 48) & (BUCKETS - 1)];
+	bucket->total += times;
+	if (bucket->address.word[0] == to->word[0] && bucket->address.word[1] == to->word[1] &&
+	    bucket->address.word[2] == to->word[2] && bucket->address.word[3] == to->word[3]) {
+		bucket->votes += times;
+	} else if (bucket->votes >= times) {
+		bucket->votes -= times;
+	} else {
+		bucket->votes = times - bucket->votes;
+		bucket->address = *to;
+	}
+}
+
+/* Bytes that a SYN carries, unless it says that it opens fast (RFC 7413, or the option it was tried with). */
+static __always_inline int illegal_payload(struct __sk_buff *skb, struct packet *packet)
+{
+	if (!packet->asked.payload)
+		return 0;
+	packet->option = TCP_BYTES;
+	for (int i = 0; i < OPTIONS_MAX; i++) {
+		struct {
+			__u8 kind, length;
+			__be16 magic;
+		} option = {};
+		__u32 at = packet->option;
+		if (at >= (packet->tcp.words >> 4) * 4u)
+			return 1;
+		/* Behind the last option there is payload, so four bytes can be read. */
+		if (bpf_skb_load_bytes(skb, packet->transport + at, &option, sizeof(option)) &&
+		    bpf_skb_load_bytes(skb, packet->transport + at, &option, 1))
+			return 1;
+		if (option.kind == OPTION_END)
+			return 1;
+		if (option.kind == OPTION_FAST_OPEN ||
+		    (option.kind == OPTION_EXPERIMENT && option.magic == bpf_htons(FAST_OPEN_MAGIC)))
+			return 0;
+		if (option.kind != OPTION_NOP && option.length < 2)
+			return 1;
+		packet->option = at + (option.kind == OPTION_NOP ? 1 : option.length);
+	}
+	return 1;
+}
+
+static __always_inline void note_foreign(const struct packet *packet)
+{
+	__u64 times = packet->times;
+	__u64 *known = bpf_map_lookup_elem(&sensor_foreign, &packet->connection.here);
+	if (known)
+		__sync_fetch_and_add(known, times);
+	else
+		bpf_map_update_elem(&sensor_foreign, &packet->connection.here, &times, BPF_ANY);
+}
+
+/* Whether a SYN is one more try of a known one; makes it known if not. */
+static __always_inline int again(const struct packet *packet)
+{
+	struct asked *known = bpf_map_lookup_elem(&sensor_recent, &packet->connection);
+	if (!known || known->answered || known->sequence != packet->asked.sequence) {
+		bpf_map_update_elem(&sensor_recent, &packet->connection, &packet->asked, BPF_ANY);
+		return 0;
+	}
+	if (known->again >= AGAIN_MAX)
+		return 0;
+	known->again++;
+	return 1;
+}
+
+static __always_inline void asks(struct __sk_buff *skb, struct counts *counts, struct packet *packet)
+{
+	__u32 source = packet->source, times = packet->times;
+	if (source == RAW)
+		counts->syn_raw += times;
+	else if (source == PACKET)
+		counts->syn_packet += times;
+	else if (source == FORWARDED)
+		counts->syn_forwarded += times;
+	else
+		counts->syn_tcp += times;
+
+	__u32 bytes = (packet->tcp.words >> 4) * 4;
+	packet->asked.sequence = bpf_ntohl(packet->tcp.sequence);
+	packet->asked.payload = packet->length > bytes ? packet->length - bytes : 0;
+	packet->asked.again = packet->asked.answered = 0;
+	if (illegal_payload(skb, packet))
+		counts->syn_with_payload += packet->times;
+	if ((packet->source == RAW || packet->source == PACKET) && !bpf_map_lookup_elem(&sensor_own, &packet->connection.here)) {
+		counts->syn_foreign += packet->times;
+		note_foreign(packet);
+	}
+	note_destination(&packet->connection.there, packet->times);
+
+	packet->connection.here_port = packet->tcp.from_port;
+	packet->connection.there_port = packet->tcp.to_port;
+	if (again(packet))
+		counts->syn_again += 1;
+}
+
+SEC("classifier")
+int sensor_egress(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct counts *counts = bpf_map_lookup_elem(&sensor_counts, &zero);
+	if (!counts)
+		return TC_ACT_UNSPEC;
+	/* Who builds a packet by hand may leave the number of segments to the kernel. */
+	__u32 times = skb->gso_segs;
+	if (!times)
+		times = skb->gso_size ? skb->len / skb->gso_size + 1 : 1;
+	counts->segments += times;
+	enum glance seen = glance(skb, TCP_SYN);
+	if (seen == TCP_PLAIN)
+		return TC_ACT_UNSPEC;
+	enum source source = source_of(skb);
+	if (seen == UDP_PLAIN && source != RAW && source != PACKET)
+		return TC_ACT_UNSPEC;
+
+	struct packet *packet = bpf_map_lookup_elem(&sensor_packet, &zero);
+	if (!packet || !parse(skb, packet, &packet->connection.here, &packet->connection.there))
+		return TC_ACT_UNSPEC;
+	packet->times = times;
+	packet->source = source;
+	__u8 protocol = packet->protocol;
+	if (protocol == PROTOCOL_TCP && !packet->later_fragment) {
+		if (!bpf_skb_load_bytes(skb, packet->transport, &packet->tcp, sizeof(packet->tcp))) {
+			if ((packet->tcp.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+				asks(skb, counts, packet);
+			return TC_ACT_UNSPEC;
+		}
+		/* A header torn apart by fragments: no kernel does that, so it is counted below. */
+	} else if (protocol == PROTOCOL_TCP || protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6 ||
+		   protocol == PROTOCOL_VRRP) {
+		return TC_ACT_UNSPEC;
+	}
+	if (packet->source == RAW || packet->source == PACKET)
+		counts->raw_other += packet->times;
+	return TC_ACT_UNSPEC;
+}
+
+SEC("classifier")
+int sensor_ingress(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	if (glance(skb, TCP_SYN | TCP_RST) != CLOSER)
+		return TC_ACT_UNSPEC;
+	struct packet *packet = bpf_map_lookup_elem(&sensor_packet, &zero);
+	if (!packet || !parse(skb, packet, &packet->connection.there, &packet->connection.here))
+		return TC_ACT_UNSPEC;
+	if (packet->protocol != PROTOCOL_TCP || packet->later_fragment ||
+	    bpf_skb_load_bytes(skb, packet->transport, &packet->tcp, sizeof(packet->tcp)))
+		return TC_ACT_UNSPEC;
+	__u8 flags = packet->tcp.flags;
+	if (!(flags & TCP_ACK) || !(flags & (TCP_SYN | TCP_RST)))
+		return TC_ACT_UNSPEC;
+
+	packet->connection.here_port = packet->tcp.to_port;
+	packet->connection.there_port = packet->tcp.from_port;
+	struct asked *asked = bpf_map_lookup_elem(&sensor_recent, &packet->connection);
+	if (!asked || asked->answered ||
+	    bpf_ntohl(packet->tcp.acknowledged) - asked->sequence - 1 > asked->payload)
+		return TC_ACT_UNSPEC;
+	asked->answered = 1;
+
+	struct counts *counts = bpf_map_lookup_elem(&sensor_counts, &zero);
+	if (!counts)
+		return TC_ACT_UNSPEC;
+	if (flags & TCP_RST)
+		counts->rst_matched += 1;
+	else
+		counts->syn_ack_matched += 1;
+	return TC_ACT_UNSPEC;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
