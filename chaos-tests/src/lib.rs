@@ -3,3 +3,4 @@
 pub mod bad_input;
 pub mod failover;
 pub mod lease_search;
+pub mod traffic;

@@ -15,6 +15,7 @@ pub mod admin;
 pub mod codec;
 pub mod command;
 pub mod config;
+pub mod detect;
 pub mod election;
 pub mod evidence;
 pub mod genesis;
