@@ -129,6 +129,11 @@ pub(super) fn connects(tcp: u64, answered: u64) -> Sample {
     Sample { kernel: Some(kernel), netdev_syn: Some(tcp), ..with_egress(egress) }
 }
 
+/// `connect`s of a container on a macvlan or ipvlan interface, counted in its own namespace, answered at once.
+pub(super) fn connects_of_a_container(tcp: u64) -> Sample {
+    Sample { kernel: Some(KernelTcp::default()), ..connects(tcp, tcp) }
+}
+
 /// SYNs with a payload, and from a foreign address.
 pub(super) fn illegal(syn_with_payload: u64, syn_foreign: u64) -> Sample {
     with_egress(Egress { syn_with_payload, syn_foreign, ..Egress::default() })
