@@ -1,6 +1,6 @@
 //! The flood detectors: pure functions over [`Sample`]s, one tick at a time.
 //!
-//! Each detector reads a tick, and an [`level::Alarm`] keeps what it said for a while. *Suspect* is reason for a
+//! Each detector reads a tick, and an `Alarm` keeps what it said for a while. *Suspect* is reason for a
 //! node to throttle itself, *convict* for its peers to act; the inbound alarm is neither.
 //!
 //! **Invariant.** Integers only, no clock but the arguments, memory of fixed size, and no input that overflows.
