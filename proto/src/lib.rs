@@ -18,6 +18,7 @@ pub mod config;
 pub mod election;
 pub mod evidence;
 pub mod genesis;
+pub mod guard;
 pub mod health;
 pub mod id;
 pub mod incident;
