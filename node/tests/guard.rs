@@ -145,7 +145,7 @@ fn flood(way: Way, index: u32) {
     unsafe {
         let (family, kind, protocol) = match way {
             Way::Connect | Way::Raw => (libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW),
-            _ => (libc::AF_PACKET, libc::SOCK_RAW, 0),
+            Way::Packet | Way::Bypass | Way::Disguised | Way::Tagged => (libc::AF_PACKET, libc::SOCK_RAW, 0),
         };
         let fd = libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol);
         assert!(fd >= 0);
@@ -165,7 +165,7 @@ fn flood(way: Way, index: u32) {
         link.sll_protocol = match way {
             Way::Disguised => 0x88b5_u16.to_be(),
             Way::Tagged => 0x8100_u16.to_be(),
-            _ => 0x0800_u16.to_be(),
+            Way::Connect | Way::Raw | Way::Packet | Way::Bypass => 0x0800_u16.to_be(),
         };
         for n in 0..PACE * SECONDS {
             while start.elapsed() < Duration::from_secs(1) * n / PACE {
@@ -198,7 +198,7 @@ fn flood(way: Way, index: u32) {
                         size_of::<libc::sockaddr_in>() as u32,
                     );
                 }
-                _ => {
+                Way::Packet | Way::Bypass | Way::Disguised | Way::Tagged => {
                     libc::sendto(
                         fd,
                         frame.as_ptr().cast(),
