@@ -7,6 +7,7 @@ pub mod agent;
 pub mod clock;
 pub mod config;
 pub mod consensus;
+pub mod guard;
 pub mod holding;
 pub mod identity;
 pub mod kernel;

@@ -19,6 +19,7 @@ pub mod detect;
 pub mod election;
 pub mod evidence;
 pub mod genesis;
+pub mod guard;
 pub mod health;
 pub mod id;
 pub mod incident;
