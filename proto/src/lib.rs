@@ -27,6 +27,7 @@ pub mod inventory;
 pub mod lease;
 pub mod limits;
 pub mod liveness;
+pub mod lookout;
 pub mod memory;
 pub mod mesh;
 pub mod message;

@@ -98,6 +98,7 @@ fn sample() -> Sample {
         elapsed: TICK,
         egress: Some(Egress::default()),
         netdev_syn: Some(0),
+        inbound_syn: Some(0),
         kernel: Some(KernelTcp::default()),
         uplink: Some(Uplink::default()),
     }

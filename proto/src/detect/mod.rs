@@ -21,7 +21,7 @@ mod magnitude;
 mod outstanding;
 mod provenance;
 mod raw_other;
-mod window;
+pub(crate) mod window;
 
 pub use inbound::{Attack, Inbound};
 pub use integrity::Integrity;
@@ -267,6 +267,7 @@ mod tests {
                 syn_ack_matched: acks,
                 rst_matched: rsts,
                 syn_again: again,
+                syn_cut: 0,
                 raw_other,
                 segments,
                 destinations,
@@ -301,7 +302,7 @@ mod tests {
             uplink in prop::option::of((count(), count())),
         ) -> Sample {
             let uplink = uplink.map(|(sent, received)| Uplink { sent, received });
-            Sample { elapsed: Span::from_ns(elapsed), egress, netdev_syn, kernel, uplink }
+            Sample { elapsed: Span::from_ns(elapsed), egress, netdev_syn, inbound_syn: netdev_syn, kernel, uplink }
         }
     }
 

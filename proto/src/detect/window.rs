@@ -11,7 +11,7 @@ const COUNT_MAX: u64 = 1 << 32;
 
 /// The sum over about `span`, in at most `N` parts.
 #[derive(Clone, Debug)]
-pub(super) struct Window<const N: usize> {
+pub(crate) struct Window<const N: usize> {
     span: Span,
     parts: [Part; N],
     oldest: usize,
@@ -27,12 +27,12 @@ struct Part {
 }
 
 impl<const N: usize> Window<N> {
-    pub(super) fn new(span: Span) -> Self {
+    pub(crate) fn new(span: Span) -> Self {
         Self { span, parts: [Part::default(); N], oldest: 0, used: 0, covered_ns: 0, sum: 0 }
     }
 
     /// Adds what was counted in `elapsed`; the sum over the window after that.
-    pub(super) fn push(&mut self, elapsed: Span, count: u64) -> u64 {
+    pub(crate) fn push(&mut self, elapsed: Span, count: u64) -> u64 {
         let (mut ns, mut count) = (elapsed.as_ns(), count.min(COUNT_MAX));
         let span_ns = self.span.as_ns();
         if ns > span_ns {
@@ -49,7 +49,7 @@ impl<const N: usize> Window<N> {
     }
 
     /// What it holds, per second, rounded down.
-    pub(super) fn rate(&self) -> u64 {
+    pub(crate) fn rate(&self) -> u64 {
         self.sum.saturating_mul(1_000) / self.span.as_ms().max(1)
     }
 
