@@ -98,6 +98,14 @@ impl<'a> Agreement<'a> {
         self.basis.map(|status| &status.state)
     }
 
+    /// Whether a voter says that more was decided than what a majority shows: it may have been, just now.
+    #[must_use]
+    pub fn trails(&self) -> bool {
+        let Some(basis) = self.basis else { return false };
+        let voters = basis.state.config.voters.iter().filter_map(|voter| self.status_of(*voter));
+        voters.into_iter().any(|voter| voter.state.applied > basis.state.applied && !fits(basis, voter))
+    }
+
     /// The highest number that as many agreeing voters have come to as make a majority: no single node can raise it
     /// or hold it down.
     #[must_use]
@@ -275,6 +283,20 @@ mod tests {
             assert!(!agreement.agreeing.contains(&NodeId(odd)));
             assert!(matches!(agreement.opinions[&NodeId(odd)], Opinion::Differs(_)), "node {odd}");
         }
+    }
+
+    #[test]
+    fn a_voter_with_a_newer_site_shows_that_the_majority_trails() {
+        let mut answers = sample::healthy();
+        assert!(!Agreement::of(&answers).trails());
+        // Entries that decided nothing are no reason to ask again.
+        sample::status(&mut answers, 1).state.applied += 1;
+        assert!(!Agreement::of(&answers).trails());
+        sample::status(&mut answers, 1).state.site_version += 1;
+        assert!(Agreement::of(&answers).trails());
+        sample::status(&mut answers, 2).state.applied += 1;
+        sample::status(&mut answers, 2).state.site_version += 1;
+        assert!(!Agreement::of(&answers).trails(), "the newer one is the majority's");
     }
 
     #[test]

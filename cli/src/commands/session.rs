@@ -11,13 +11,16 @@ use crate::submit::Orderer;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stead_node::identity::Identity;
 use stead_proto::id::NodeId;
 use stead_proto::state::State;
 
 /// How long everybody may take to answer.
 const ASK_WITHIN: Duration = Duration::from_millis(1_500);
+/// How long the others may take to apply what one voter has applied; one that lies about it costs no more.
+const CATCH_UP_WITHIN: Duration = Duration::from_millis(1_000);
+const CATCH_UP_EVERY: Duration = Duration::from_millis(30);
 /// How long voters may take to change.
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 /// How long an order may take.
@@ -56,9 +59,22 @@ impl Session {
         })
     }
 
-    /// Asks everybody.
+    /// Asks everybody; again for a moment, while a majority shows what is older than what one voter has applied.
+    ///
+    /// An order is acknowledged as soon as the leader has applied it, and the others follow with its next message: who
+    /// looks at once what came of his order would else be shown how it was before.
     pub(super) async fn ask(&self) -> Answers {
-        let asked = everybody(&self.way, self.timeout.unwrap_or(ASK_WITHIN));
+        let within = self.timeout.unwrap_or(ASK_WITHIN);
+        let asked = async {
+            let end = Instant::now() + CATCH_UP_WITHIN.min(within);
+            loop {
+                let answers = everybody(&self.way, within).await;
+                if !Agreement::of(&answers).trails() || Instant::now() >= end {
+                    return answers;
+                }
+                tokio::time::sleep(CATCH_UP_EVERY).await;
+            }
+        };
         progress::during("asking all nodes", asked).await
     }
 
