@@ -75,6 +75,23 @@ pub struct Status {
     pub endpoints: Vec<EndpointStatus>,
     /// What its connections came to.
     pub transport: TransportSeen,
+    /// On which rung of its ladders each part of it stands that a kernel may lack.
+    pub rungs: Vec<RungSeen>,
+}
+
+/// A part of an agent that does what this machine's kernel allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RungSeen {
+    /// Which part: "lease gate", "egress sensor".
+    pub part: String,
+    /// Where it stands: "BPF at tcx"; "none".
+    pub rung: String,
+    /// Whether that is the best there is.
+    pub best: bool,
+    /// What it therefore cannot see or do; empty if nothing.
+    pub cost: String,
+    /// Why it stands no higher, and what would help; empty if nothing would.
+    pub remedy: String,
 }
 
 /// What a node's transport refused, dropped and gave up, since its agent was started.

@@ -30,6 +30,12 @@ pub enum Matter {
     OrderRefused(PublicKey),
     /// An operator changed who belongs to the mesh, or as what.
     Roster,
+    /// A node sends a SYN flood.
+    OutboundFlood(NodeId),
+    /// A node is flooded with SYNs.
+    InboundFlood(NodeId),
+    /// A node lost a sensor that it had, or somebody meddled with one.
+    SensorBlind(NodeId),
 }
 
 impl fmt::Display for Matter {
@@ -42,6 +48,9 @@ impl fmt::Display for Matter {
             Self::NodeUnwell(node) => write!(f, "node {node} is unwell"),
             Self::Voters => f.write_str("voters changed"),
             Self::Roster => f.write_str("roster changed"),
+            Self::OutboundFlood(node) => write!(f, "node {node} sends a SYN flood"),
+            Self::InboundFlood(node) => write!(f, "node {node} is flooded with SYNs"),
+            Self::SensorBlind(node) => write!(f, "node {node} lost a sensor"),
             Self::OrderRefused(key) => write!(f, "order refused (key {key:?})"),
         }
     }

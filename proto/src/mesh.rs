@@ -24,6 +24,7 @@ use crate::id::{Name, NodeId};
 use crate::lease::Lease;
 use crate::limits::STALL_MIN;
 use crate::liveness::{Liveness, Row};
+use crate::lookout::TrafficSeen;
 use crate::memory::{Memories, Memory, Recall};
 use crate::message::Message;
 use crate::report::{GateSeen, Report, ServiceSeen, Unwell};
@@ -90,6 +91,7 @@ pub struct Mesh {
     services: BTreeMap<Name, ServiceSeen>,
     gate: GateSeen,
     unwell: BTreeSet<Unwell>,
+    traffic: TrafficSeen,
     stalled_until: Instant,
     rows: BTreeMap<NodeId, Row>,
     signed: BTreeMap<NodeId, Signed<Report>>,
@@ -126,6 +128,7 @@ impl Mesh {
             services: BTreeMap::new(),
             gate: start.gate,
             unwell: BTreeSet::new(),
+            traffic: TrafficSeen::default(),
             stalled_until: Instant::ZERO,
             rows: BTreeMap::new(),
             signed: BTreeMap::new(),
@@ -169,6 +172,13 @@ impl Mesh {
             Event::Reached => self.greet(),
             Event::LeaderHeard => self.election.leader_heard(now.at),
             Event::Service { name, seen } => self.take_service(now.at, name, seen, out),
+            Event::Traffic { seen, urgent } => {
+                self.traffic = *seen;
+                out.push(Effect::License);
+                if urgent {
+                    self.reporter.hurry();
+                }
+            }
             Event::Unwell { what, on } => {
                 self.take_unwell(what, on);
                 self.reconsider_all(now.at, out);

@@ -4,6 +4,7 @@
 //! where the last one stopped. It never moves an endpoint: takeovers happen by lease and are recorded here
 //! afterwards, orders carry themselves out in `apply`. So a wrong plan costs a little order, not the site.
 
+mod alarms;
 mod membership;
 mod notes;
 mod seats;

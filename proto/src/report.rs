@@ -9,6 +9,7 @@
 use crate::config::Confirmation;
 use crate::id::{Name, NodeId};
 use crate::limits::REPORT_FRAME_BYTES_MAX;
+use crate::lookout::TrafficSeen;
 use crate::plan::Epoch;
 use crate::sign::{Signed, Statement};
 use alloc::{string::String, vec::Vec};
@@ -42,6 +43,8 @@ pub struct Report {
     pub gate: GateSeen,
     /// What is wrong with it.
     pub unwell: Vec<Unwell>,
+    /// Its traffic, as its sensors and detectors have it.
+    pub traffic: TrafficSeen,
 }
 
 /// Which voter configuration a node has applied, and since when.

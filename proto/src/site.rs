@@ -3,6 +3,7 @@
 //! These are *checked* types: a [`Site`] that came out of [`Site::check`] without complaint can be served.
 //! Reading files, lines and units is the command line's work.
 
+use crate::guard::GuardPolicy;
 use crate::id::Name;
 use crate::limits::{COMMAND_BYTES_MAX, ENDPOINTS_MAX, LEASE_MAX, LEASE_MIN, SERVICES_MAX, TEXT_BYTES_MAX};
 use crate::service::Service;
@@ -24,6 +25,8 @@ pub struct Site {
     pub endpoints: BTreeMap<Name, EndpointSpec>,
     /// What may happen to the membership without an operator.
     pub charter: Charter,
+    /// How many connections its servers may open to strangers.
+    pub guard: GuardPolicy,
 }
 
 /// One public address of the site.
@@ -136,6 +139,7 @@ impl Site {
             }
         }
         self.check_overlap(&mut say);
+        complaints.extend(self.guard.check());
         complaints
     }
 

@@ -32,6 +32,9 @@ const fn word(matter: &Matter) -> &'static str {
         Matter::NodeUnwell(_) => "node-unwell",
         Matter::Voters => "voters",
         Matter::Roster => "roster",
+        Matter::OutboundFlood(_) => "outbound-flood",
+        Matter::InboundFlood(_) => "inbound-flood",
+        Matter::SensorBlind(_) => "sensor-blind",
         Matter::OrderRefused(_) => "order-refused",
     }
 }
@@ -41,6 +44,9 @@ fn title(state: &State, matter: &Matter) -> String {
         Matter::Move(_) | Matter::Vacant(_) | Matter::Voters | Matter::Roster => matter.to_string(),
         Matter::NodeLost(node) => format!("node {} lost", state.name_of(*node)),
         Matter::ServiceDown(node, service) => format!("service {service} fails on {}", state.name_of(*node)),
+        Matter::OutboundFlood(node) => format!("{} sends a SYN flood", state.name_of(*node)),
+        Matter::InboundFlood(node) => format!("{} is flooded with SYNs", state.name_of(*node)),
+        Matter::SensorBlind(node) => format!("{} lost a sensor", state.name_of(*node)),
         Matter::NodeUnwell(node) => format!("node {} is unwell", state.name_of(*node)),
         Matter::OrderRefused(key) => match state.operators.get(key) {
             Some(operator) => format!("order of {} refused", operator.name),

@@ -24,10 +24,7 @@ use crate::detect::{Detector, Detectors, Findings, Inbound, Integrity, Level};
 use crate::roster::bounded_text;
 use crate::telemetry::Sample;
 use crate::time::{Instant, Span};
-use alloc::{
-    collections::BTreeSet,
-    string::String,
-};
+use alloc::{collections::BTreeSet, string::String};
 use core::net::IpAddr;
 use flood::{Incoming, Outgoing, Tick};
 use throttle::Throttle;
@@ -273,13 +270,8 @@ impl Rates {
 
     fn push(&mut self, elapsed: Span, counts: &Counts) {
         let counts = [counts.sent, counts.cut, counts.forged, counts.received, counts.queue_full];
-        let rates = [
-            &mut self.sent,
-            &mut self.cut,
-            &mut self.forged,
-            &mut self.received,
-            &mut self.queue_full,
-        ];
+        let rates =
+            [&mut self.sent, &mut self.cut, &mut self.forged, &mut self.received, &mut self.queue_full];
         for ((window, rate), count) in self.windows.iter_mut().zip(rates).zip(counts) {
             *rate = u32::try_from(window.push(elapsed, count)).unwrap_or(u32::MAX);
         }

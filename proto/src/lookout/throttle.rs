@@ -6,8 +6,8 @@
 //! | state | tick | then |
 //! |---|---|---|
 //! | Free | nothing | Free |
-//! | Free | suspected | Throttled |
-//! | Free | convicted | Throttled |
+//! | Free | suspected | Throttled, suspected |
+//! | Free | convicted | Throttled, convicted |
 //! | Free | only cut | Free |
 //! | Free | 20 quiet seconds | Free |
 //! | Free | 70 seconds of cuts | Free |
@@ -58,15 +58,15 @@ impl Throttle {
         self.worst >= Level::Suspect
     }
 
-    pub(super) fn worst(&self) -> Level {
-        self.worst
-    }
-
     /// Takes what the detectors said in a tick of `elapsed`, and how many SYNs the limit cut in it; whether the
     /// node is throttled after that.
     pub(super) fn judge(&mut self, elapsed: Span, level: Level, cut: u64) -> bool {
         self.lasted = self.lasted.plus(elapsed);
-        if self.is_on() { self.stay(elapsed, level, cut) } else { self.begin(level) }
+        if self.is_on() {
+            self.stay(elapsed, level, cut)
+        } else {
+            self.begin(level)
+        }
         self.is_on()
     }
 
@@ -98,10 +98,12 @@ mod tests {
     use super::*;
     use alloc::{format, string::String, vec::Vec};
 
+    fn tick(throttle: &mut Throttle, level: Level, cut: u64) {
+        throttle.judge(Span::from_ms(100), level, cut);
+    }
+
     fn ticks(throttle: &mut Throttle, seconds: u64, level: Level, cut: u64) {
-        for _ in 0..seconds * 10 {
-            throttle.judge(Span::from_ms(100), level, cut);
-        }
+        (0..seconds * 10).for_each(|_| tick(throttle, level, cut));
     }
 
     fn state(throttle: &Throttle) -> &'static str {
@@ -117,10 +119,10 @@ mod tests {
     #[test]
     fn the_table_in_the_docs_is_what_the_throttle_does() {
         let drives: [Drive; 6] = [
-            ("nothing", |t| drop(t.judge(Span::from_ms(100), Level::Calm, 0))),
-            ("suspected", |t| drop(t.judge(Span::from_ms(100), Level::Suspect, 0))),
-            ("convicted", |t| drop(t.judge(Span::from_ms(100), Level::Convict, 0))),
-            ("only cut", |t| drop(t.judge(Span::from_ms(100), Level::Calm, 5))),
+            ("nothing", |t| tick(t, Level::Calm, 0)),
+            ("suspected", |t| tick(t, Level::Suspect, 0)),
+            ("convicted", |t| tick(t, Level::Convict, 0)),
+            ("only cut", |t| tick(t, Level::Calm, 5)),
             ("20 quiet seconds", |t| ticks(t, 20, Level::Calm, 0)),
             ("70 seconds of cuts", |t| ticks(t, 70, Level::Calm, 1)),
         ];

@@ -3,6 +3,7 @@
 use super::Records;
 use crate::command::Command;
 use crate::id::{Name, NodeId};
+use crate::lookout::TrafficSeen;
 use crate::memory::{Memories, Memory};
 use crate::plan::Epoch;
 use crate::report::{ServiceSeen, Unwell};
@@ -68,6 +69,13 @@ pub enum Event {
         what: Unwell,
         /// Whether it is so now.
         on: bool,
+    },
+    /// What the lookout of this node says of its traffic.
+    Traffic {
+        /// What it says.
+        seen: Box<TrafficSeen>,
+        /// Whether the others should hear of it at once.
+        urgent: bool,
     },
     /// A driver cannot do what it should, or can again.
     Trouble {
@@ -187,6 +195,8 @@ pub enum Effect {
         /// Whether it shall stand.
         on: bool,
     },
+    /// Let the licence for new outbound connections go on for a while: the core lives.
+    License,
     /// Become a candidate for Raft's leadership.
     Campaign,
     /// Propose a command; tell by [`Event::Proposed`] how it ended.

@@ -77,6 +77,7 @@ impl Mesh {
             reach: self.reach(now.at),
             gate: self.gate.clone(),
             unwell: self.unwell_now(now.at),
+            traffic: self.traffic.clone(),
         }
     }
 
@@ -172,4 +173,9 @@ fn says_other(old: &Report, new: &Report) -> bool {
         || old.unwell != new.unwell
         || old.gate != new.gate
         || old.config.index != new.config.index
+        || old.traffic.posture != new.traffic.posture
+        || old.traffic.flood.is_some() != new.traffic.flood.is_some()
+        || old.traffic.attack.is_some() != new.traffic.attack.is_some()
+        || old.traffic.blinded != new.traffic.blinded
+        || old.traffic.meddled != new.traffic.meddled
 }

@@ -8,7 +8,7 @@ use crate::liveness;
 use alloc::{string::String, vec::Vec};
 
 impl Mesh {
-    /// The answer to `stead status`, but for the transport, of which the core knows nothing.
+    /// The answer to `stead status`, but for the transport and the kernel, of which the core knows nothing.
     #[must_use]
     pub fn status(&self, now: Now, version: &str) -> Status {
         Status {
@@ -22,6 +22,7 @@ impl Mesh {
             peers: self.peers(now),
             endpoints: self.endpoints(now),
             transport: TransportSeen::default(),
+            rungs: Vec::new(),
         }
     }
 

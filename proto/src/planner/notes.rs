@@ -1,5 +1,6 @@
 //! What the incidents should say: opened when something lasts, closed when it is over.
 
+use super::alarms;
 use crate::command::Command;
 use crate::id::{Name, NodeId};
 use crate::incident::{Incident, Matter};
@@ -7,6 +8,7 @@ use crate::inventory::{Inventory, NodeNow};
 use crate::limits::NOTE_AFTER;
 use crate::liveness::Liveness;
 use crate::report::Report;
+use crate::roster::bounded_text;
 use crate::state::State;
 use alloc::{
     format,
@@ -20,6 +22,7 @@ pub(super) fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Vec<Co
     for (id, node) in inventory.nodes.iter().filter(|(id, _)| state.members.contains_key(id)) {
         current.extend(lost(state, *id, node));
         current.extend(unwell(*id, node));
+        current.extend(alarms::current(state, *id, node));
         let failing = inventory.down(*id, &state.site);
         current.extend(
             failing.map(|(service, why)| (Matter::ServiceDown(*id, service.clone()), why.to_string())),
@@ -30,7 +33,7 @@ pub(super) fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Vec<Co
 
     let opened = current
         .iter()
-        .filter(|(matter, _)| state.incidents.open(matter).is_none())
+        .filter(|(matter, text)| is_news(state, matter, text))
         .map(|(matter, text)| (matter.clone(), text.clone(), false));
     let closed = state
         .incidents
@@ -41,6 +44,24 @@ pub(super) fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Vec<Co
         .chain(closed)
         .map(|(matter, text, closes)| Command::Note { matter, text, closes, unix_ms })
         .collect()
+}
+
+/// Floods are told line by line; everything else by the line that opens its incident.
+fn is_news(state: &State, matter: &Matter, text: &str) -> bool {
+    let Some(incident) = state.incidents.open(matter) else { return true };
+    match matter {
+        Matter::OutboundFlood(_) | Matter::InboundFlood(_) | Matter::SensorBlind(_) => {
+            incident.lines_dropped == 0 && incident.lines.iter().all(|line| line.text != bounded_text(text))
+        }
+        Matter::Move(_)
+        | Matter::Vacant(_)
+        | Matter::NodeLost(_)
+        | Matter::ServiceDown(..)
+        | Matter::NodeUnwell(_)
+        | Matter::Voters
+        | Matter::Roster
+        | Matter::OrderRefused(_) => false,
+    }
 }
 
 fn lost(state: &State, id: NodeId, node: &NodeNow) -> Option<(Matter, String)> {
@@ -72,7 +93,12 @@ fn is_vacant(inventory: &Inventory, name: &Name) -> bool {
 /// How a matter ended, or nothing if it has not.
 fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<String> {
     match &incident.matter {
-        Matter::NodeLost(node) | Matter::ServiceDown(node, _) | Matter::NodeUnwell(node)
+        Matter::NodeLost(node)
+        | Matter::ServiceDown(node, _)
+        | Matter::NodeUnwell(node)
+        | Matter::OutboundFlood(node)
+        | Matter::InboundFlood(node)
+        | Matter::SensorBlind(node)
             if !state.members.contains_key(node) =>
         {
             Some("the node was removed".into())
@@ -104,6 +130,9 @@ fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<S
             let mut leases = report.leases.iter().filter(|lease| lease.endpoint == *endpoint);
             let serves = leases.any(|l| l.holding.is_some_and(|epoch| epoch.plan >= plan.index));
             serves.then(|| format!("{} serves it", state.name_of(holder)))
+        }
+        matter @ (Matter::OutboundFlood(_) | Matter::InboundFlood(_) | Matter::SensorBlind(_)) => {
+            alarms::ending(inventory, matter)
         }
         // These do not last: their first line is all.
         Matter::Voters | Matter::Roster | Matter::OrderRefused(_) => Some(String::new()),
