@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stead_proto::admin::{Answer, Request};
+use stead_proto::admin::{Answer, Request, RungSeen};
 use stead_proto::codec;
 use stead_proto::command::{Command, Outcome, Refusal};
 use stead_proto::id::NodeId;
@@ -48,6 +48,8 @@ pub(super) struct Admin {
     pub(super) queries: mpsc::Sender<StatusQuery>,
     /// The encoded genesis.
     pub(super) genesis: Arc<[u8]>,
+    /// What the kernel of this machine lets the agent do, as the lookout tells it.
+    pub(super) rungs: watch::Receiver<Vec<RungSeen>>,
 }
 
 impl Admin {
@@ -73,6 +75,7 @@ impl Admin {
         match (asked, answer.await) {
             (Ok(()), Ok(Ok(mut status))) => {
                 status.transport = self.transport.counters().into();
+                status.rungs = self.rungs.borrow().clone();
                 Answer::Status(status)
             }
             (Ok(()) | Err(_), _) => unavailable("the agent is busy".into()),

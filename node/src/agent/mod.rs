@@ -4,13 +4,15 @@
 //!  QUIC ─ datagrams ─▶┐                                   ┌─▶ gate (BPF), lease records   same thread
 //!  QUIC ─ reports ───▶│ owner: Mesh::handle(now, event) ──┼─▶ datagrams, reports
 //!  state, raft, ─────▶│        real-time thread           ├─▶ driver: addresses, announcements (thread)
-//!  checks, operators  ┘                                   └─▶ worker: consensus, holding page (runtime)
+//!  checks, operators  ┘   ▲                               └─▶ worker: consensus, holding page (runtime)
+//!  sensors ─▶ lookout ──────┘ ─▶ limit, licence, shield (nft)                                thread
 //! ```
 //!
 //! **Invariant.** The owner's thread shares no task, lock or queue with a disk, a name server or a check.
 
 mod admin;
 mod command;
+mod containment;
 mod driver;
 mod error;
 mod gating;
@@ -18,7 +20,9 @@ mod hints;
 mod inbox;
 mod inlets;
 mod keeper;
+mod licence;
 mod links;
+mod lookout;
 mod orders;
 mod outbox;
 mod owner;
@@ -30,6 +34,7 @@ mod records_file;
 mod replica;
 mod socket;
 mod start;
+mod vigil;
 mod watch;
 mod worker;
 

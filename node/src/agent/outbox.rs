@@ -44,7 +44,7 @@ impl Outbox {
         tracing::warn!("the worker does not keep up");
         match effect {
             Effect::Propose { ticket, .. } => return Some(ticket),
-            Effect::Campaign | Effect::Follow { .. } | Effect::Admit { .. } => {}
+            Effect::License | Effect::Campaign | Effect::Follow { .. } | Effect::Admit { .. } => {}
             decisive @ (Effect::Join
             | Effect::Lost { .. }
             | Effect::HoldingPage { .. }

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::gating::Gating;
 use super::inlets::{Inlets, Work};
+use super::licence::Leave;
 use super::orders::{Drive, DriverHandle};
 use super::outbox::{self, Outbox};
 use super::records_file::RecordsFile;
@@ -47,6 +48,8 @@ pub(super) struct Owner {
     pub(super) unwritten: Option<Records>,
     /// Endpoints that wait for them.
     pub(super) withheld: BTreeSet<Name>,
+    /// For the lookout, which renews the licence.
+    pub(super) leave: Leave,
 }
 
 impl Owner {
@@ -114,6 +117,7 @@ impl Owner {
                 Effect::Serve { endpoint, serving } => self.serve(endpoint, *serving, &mut news),
                 Effect::Extend { endpoint, until } => self.extend(&endpoint, until, &mut news),
                 Effect::Cease { endpoint, serving } => self.cease(endpoint, *serving),
+                Effect::License => self.leave.give(clock::now()),
                 effect @ (Effect::HoldingPage { .. }
                 | Effect::Campaign
                 | Effect::Propose { .. }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use stead_proto::admin::RungSeen;
 use stead_proto::codec;
 use stead_proto::genesis::Genesis;
 use stead_proto::id::{ClusterId, NodeId, PublicKey};
@@ -26,6 +27,7 @@ use super::error::{AgentError, WayBack};
 use super::gating::Gating;
 use super::inbox::Inbox;
 use super::inlets::{Inlets, StatusQuery};
+use super::licence::Leave;
 use super::outbox::Outbox;
 use super::owner::{Owner, tell_unwell, vips};
 use super::pages::Pages;
@@ -34,7 +36,7 @@ use super::records_file::RecordsFile;
 use super::replica::StateReplica;
 use super::watch::{MEMORIES_KEY, accepted_keys, view};
 use super::worker::Worker;
-use super::{driver, hints, keeper, links, probing, realtime, socket, watch as watching};
+use super::{driver, hints, keeper, links, lookout, probing, realtime, socket, watch as watching};
 use crate::clock;
 use crate::config::Config;
 use crate::consensus::{Compaction, Consensus, Settings, Timing};
@@ -139,6 +141,8 @@ pub(super) async fn run(
         tell_unwell(&event_sender, Unwell::UplinkMissing, true).await;
     }
     let link_driver = drives.clone();
+    let leave = Leave::default();
+    let gate_rung = gate_rung(&kernel.seen);
     let mesh = Mesh::new(
         now,
         Start {
@@ -166,9 +170,23 @@ pub(super) async fn run(
         peers: Vec::new(),
         unwritten: None,
         withheld: BTreeSet::new(),
+        leave: leave.clone(),
     };
     let inlets = Inlets::new(datagrams, events, queries);
     owner_sender.send((owner, inlets)).map_err(|_| AgentError::Ended("the lease thread"))?;
+
+    let (rung_sender, rungs) = watch::channel(vec![gate_rung.clone()]);
+    let post = lookout::Post {
+        uplink: config.uplink.clone(),
+        ifindex: kernel.ifindex,
+        run_dir: config.run_dir.clone(),
+        states: states.clone(),
+        events: event_sender.clone(),
+        leave,
+        gate_rung,
+        rungs: rung_sender,
+    };
+    let lookout = lookout::start(post).map_err(AgentError::Threads)?;
 
     let joined = Arc::new(AtomicBool::new(false));
     let admin = Admin {
@@ -178,6 +196,7 @@ pub(super) async fn run(
         state: states.clone(),
         queries: query_sender,
         genesis: genesis_bytes.into(),
+        rungs,
     };
     let (services, service_events) = Services::new();
     let (hint_sender, hint_states) = watch::channel(state_now);
@@ -217,7 +236,8 @@ pub(super) async fn run(
     let another_uplink = links::run(found, link_driver, event_sender.clone());
     let ended = wait_for_end(worker, tasks, another_uplink, config).await;
     let _ = event_sender.send(Event::Stop).await;
-    let thread = tokio::task::spawn_blocking(move || (thread.join(), driver_thread.join()));
+    let thread =
+        tokio::task::spawn_blocking(move || (thread.join(), driver_thread.join(), lookout.join()));
     let _ = tokio::time::timeout(META_DEADLINE, thread).await;
     consensus.shutdown().await?;
     ended
@@ -386,6 +406,21 @@ fn missing_right(uplink: &str) -> Option<String> {
              AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW"
         )
     })
+}
+
+/// The lease gate, for whoever asks how this node stands.
+fn gate_rung(seen: &GateSeen) -> RungSeen {
+    RungSeen {
+        part: "lease gate".into(),
+        rung: seen.rung.clone(),
+        best: seen.shortfalls.is_empty(),
+        cost: if seen.slack_ms == 0 {
+            String::new()
+        } else {
+            format!("an address may answer for {} ms after its lease", seen.slack_ms)
+        },
+        remedy: stead_proto::roster::bounded_text(&seen.shortfalls.join("; ")),
+    }
 }
 
 /// The rung that `gate` in agent.toml asks for.

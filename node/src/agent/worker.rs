@@ -65,7 +65,8 @@ impl Worker {
                 | Effect::Report(_)
                 | Effect::Serve { .. }
                 | Effect::Extend { .. }
-                | Effect::Cease { .. } => tracing::error!("an effect of the owner's reached the worker"),
+                | Effect::Cease { .. }
+                | Effect::License => tracing::error!("an effect of the owner's reached the worker"),
             }
         }
         self.pages.clear().await;

@@ -1,0 +1,241 @@
+//! The lookout's thread: reads the sensors ten times a second, and carries out what the lookout decides.
+//!
+//! It has ordinary priority and shares nothing with the lease but a queue that it never waits for: what the
+//! core is told twice a second, or at once when it matters, ends up in this node's reports.
+//!
+//! **Invariant.** The limit acts before anybody is told. The licence is renewed only while the core gives its
+//! [`Leave`], and only while the lookout does not throttle.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use stead_proto::admin::RungSeen;
+use stead_proto::lookout::{Flood, Lookout, Orders, Resumed, Watched};
+use stead_proto::mesh::Event;
+use stead_proto::state::State;
+use stead_proto::telemetry::TICK;
+use stead_proto::time::{Instant, Span};
+use tokio::sync::{mpsc, watch};
+
+use super::containment::Containment;
+use super::licence::Leave;
+use super::owner::now;
+use super::records_file::RecordsFile;
+use super::vigil::Vigil;
+use crate::clock;
+use crate::telemetry::sockets;
+
+/// How often the core is told when there is no news; it is also what keeps the licence alive.
+const TELL_EVERY: Span = Span::from_ms(500);
+/// How often who sends is looked for, and a flood's record is kept.
+const SLOW_EVERY: Span = Span::from_ms(1_000);
+/// How often the ladders are told anew, for operators.
+const RUNGS_EVERY: Span = Span::from_ms(5_000);
+
+/// What the thread needs.
+pub(super) struct Post {
+    pub(super) uplink: String,
+    pub(super) ifindex: Option<u32>,
+    pub(super) run_dir: PathBuf,
+    pub(super) states: watch::Receiver<Arc<State>>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) leave: Leave,
+    /// How the lease gate stands, for whoever asks.
+    pub(super) gate_rung: RungSeen,
+    pub(super) rungs: watch::Sender<Vec<RungSeen>>,
+}
+
+/// The running thread; dropping it does not end it.
+#[derive(Debug)]
+pub(super) struct LookoutThread {
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl LookoutThread {
+    /// Ends the thread, which takes the sensors and the shield out of the kernel, and leaves the limit.
+    pub(super) fn join(self) {
+        self.ends.store(true, Ordering::Release);
+        if self.thread.join().is_err() {
+            tracing::error!("the lookout's thread ended in a panic");
+        }
+    }
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// What the system says about a new thread.
+pub(super) fn start(post: Post) -> std::io::Result<LookoutThread> {
+    let ends = Arc::new(AtomicBool::new(false));
+    let end = ends.clone();
+    let thread = std::thread::Builder::new().name("stead-lookout".into()).spawn(move || {
+        Watch::open(post).run(&end);
+    })?;
+    Ok(LookoutThread { ends, thread })
+}
+
+struct Watch {
+    post: Post,
+    vigil: Vigil,
+    containment: Containment,
+    lookout: Lookout,
+    /// Where a flood's record outlives the agent; without it a restart begins a new record.
+    kept: Option<RecordsFile>,
+    kept_last: Option<Flood>,
+    search: Option<Receiver<Vec<String>>>,
+    urgent: bool,
+    told_at: Instant,
+    slow_at: Instant,
+    rungs_at: Instant,
+}
+
+impl Watch {
+    fn open(mut post: Post) -> Self {
+        let vigil = Vigil::open(&post.uplink);
+        let state = post.states.borrow_and_update().clone();
+        let containment = Containment::open(&post.uplink, post.ifindex, &state);
+        let opened = RecordsFile::open::<Flood>(&post.run_dir.join("flood"));
+        let (kept, flood) = match opened {
+            Ok((file, flood)) => (Some(file), flood),
+            Err(error) => {
+                tracing::warn!(%error, "a flood's record will not outlive this agent");
+                (None, None)
+            }
+        };
+        let throttled = containment.is_throttled();
+        let flood = flood.filter(|_| throttled);
+        let resumed = Resumed { limited: containment.limits(), throttled, flood };
+        let lookout = Lookout::new(resumed);
+        let (told_at, slow_at, rungs_at) = (Instant::ZERO, Instant::ZERO, Instant::ZERO);
+        Self {
+            post,
+            vigil,
+            containment,
+            lookout,
+            kept,
+            kept_last: None,
+            search: None,
+            urgent: false,
+            told_at,
+            slow_at,
+            rungs_at,
+        }
+    }
+
+    fn run(mut self, ends: &AtomicBool) {
+        let mut next = clock::now();
+        while !ends.load(Ordering::Acquire) {
+            self.tick();
+            // After a pause the ticks go on from now: what was counted meanwhile is in the next sample.
+            next = next.after(TICK).max(clock::now());
+            let pause = next.since(clock::now());
+            std::thread::sleep(Duration::from_nanos(pause.as_ns()));
+        }
+        self.containment.leave();
+    }
+
+    fn tick(&mut self) {
+        let at = clock::now();
+        if self.post.states.has_changed().unwrap_or(false) {
+            let state = self.post.states.borrow_and_update().clone();
+            self.containment.follow(&state);
+        }
+        let slow = at.since(self.slow_at) >= SLOW_EVERY;
+        let watched = self.watch(slow);
+        let orders = self.lookout.tick(at, now().unix_ms, &watched);
+        self.act(at, orders);
+        if slow {
+            self.slow_at = at;
+            self.keep();
+        }
+        self.tell(at, orders.urgent);
+    }
+
+    fn watch(&mut self, slow: bool) -> Watched {
+        let mut watched = self.vigil.watch(slow);
+        watched.cut = self.containment.cut();
+        if slow && let Some(text) = self.containment.verify() {
+            watched.integrity = Some(stead_proto::detect::Integrity::Changed);
+            watched.meddled.get_or_insert(text);
+        }
+        watched.shielded = self.containment.is_shielded();
+        watched
+    }
+
+    fn act(&mut self, at: Instant, orders: Orders) {
+        self.containment.throttle(orders.throttle);
+        if self.post.leave.lasts(at) {
+            self.containment.renew(at);
+        }
+        self.containment.shield(orders.shield);
+        if orders.search && self.search.is_none() {
+            self.search = search();
+        }
+        match self.search.as_ref().map(Receiver::try_recv) {
+            Some(Ok(senders)) => {
+                self.lookout.accuse(&senders);
+                self.search = None;
+            }
+            Some(Err(TryRecvError::Disconnected)) => self.search = None,
+            Some(Err(TryRecvError::Empty)) | None => {}
+        }
+    }
+
+    /// Keeps the record of a flood where the next agent finds it.
+    fn keep(&mut self) {
+        let flood = self.lookout.flood();
+        if self.kept_last.as_ref() == flood {
+            return;
+        }
+        if let (Some(file), Some(flood)) = (&mut self.kept, flood)
+            && let Err(error) = file.write(flood)
+        {
+            tracing::debug!(%error, "a flood's record was not kept");
+        }
+        self.kept_last = flood.cloned();
+    }
+
+    fn tell(&mut self, at: Instant, urgent: bool) {
+        self.urgent |= urgent;
+        if at.since(self.rungs_at) >= RUNGS_EVERY {
+            self.rungs_at = at;
+            let mut rungs = vec![self.post.gate_rung.clone()];
+            rungs.extend(self.vigil.rungs());
+            rungs.extend(self.containment.rungs());
+            self.post.rungs.send_replace(rungs);
+        }
+        if !self.urgent && at.since(self.told_at) < TELL_EVERY {
+            return;
+        }
+        let seen = Box::new(self.lookout.seen().clone());
+        // A queue that is full is tried again with the next tick.
+        if self.post.events.try_send(Event::Traffic { seen, urgent: self.urgent }).is_ok() {
+            (self.urgent, self.told_at) = (false, at);
+        }
+    }
+}
+
+/// Looks for who has raw and packet sockets open, beside the ticks: a machine may have many descriptors.
+fn search() -> Option<Receiver<Vec<String>>> {
+    let (found, answer) = channel();
+    let thread = std::thread::Builder::new().name("stead-search".into()).spawn(move || {
+        let sockets = sockets::open_sockets().unwrap_or_default();
+        let own = std::process::id();
+        let owners = sockets.into_iter().filter_map(|socket| socket.owner).filter(|owner| owner.pid != own);
+        let mut named: Vec<String> = owners
+            .map(|owner| {
+                let program = owner.program.unwrap_or_default();
+                format!("{}[{}] {program}", owner.command, owner.pid).trim_end().to_owned()
+            })
+            .collect();
+        named.sort();
+        named.dedup();
+        let _ = found.send(named);
+    });
+    thread.inspect_err(|error| tracing::debug!(%error, "no search for senders")).ok().map(|_| answer)
+}
