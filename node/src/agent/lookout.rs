@@ -19,7 +19,7 @@ use stead_proto::mesh::Event;
 use stead_proto::state::State;
 use stead_proto::telemetry::TICK;
 use stead_proto::time::{Instant, Span};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::containment::Containment;
 use super::licence::Leave;
@@ -66,17 +66,20 @@ impl LookoutThread {
     }
 }
 
-/// Starts the thread.
+/// Starts the thread. The last part of what it gives back ends with the thread: an agent without its lookout would
+/// let its licence run out, and nobody would know why.
 ///
 /// # Errors
 /// What the system says about a new thread.
-pub(super) fn start(post: Post) -> std::io::Result<LookoutThread> {
+pub(super) fn start(post: Post) -> std::io::Result<(LookoutThread, impl Future<Output = ()> + use<>)> {
     let ends = Arc::new(AtomicBool::new(false));
     let end = ends.clone();
+    let (alive, ended) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("stead-lookout".into()).spawn(move || {
+        let _alive = alive;
         Watch::open(post).run(&end);
     })?;
-    Ok(LookoutThread { ends, thread })
+    Ok((LookoutThread { ends, thread }, async { drop(ended.await) }))
 }
 
 struct Watch {
@@ -111,6 +114,8 @@ impl Watch {
         let flood = flood.filter(|_| throttled);
         let resumed = Resumed { limited: containment.limits(), throttled, flood };
         let lookout = Lookout::new(resumed);
+        // The agent is about to run for months on what it has now.
+        crate::sys::give_back_memory();
         let (told_at, slow_at, rungs_at) = (Instant::ZERO, Instant::ZERO, Instant::ZERO);
         Self {
             post,

@@ -186,7 +186,7 @@ pub(super) async fn run(
         gate_rung,
         rungs: rung_sender,
     };
-    let lookout = lookout::start(post).map_err(AgentError::Threads)?;
+    let (lookout, lookout_ended) = lookout::start(post).map_err(AgentError::Threads)?;
 
     let joined = Arc::new(AtomicBool::new(false));
     let admin = Admin {
@@ -222,6 +222,7 @@ pub(super) async fn run(
     let (memory_sender, newest_memories) = watch::channel(Memories::default());
     tasks.spawn(keeper::run(consensus.clone(), newest_memories));
     tasks.spawn(driver_ended);
+    tasks.spawn(lookout_ended);
     let worker = Worker {
         consensus: consensus.clone(),
         events: event_sender.clone(),
@@ -236,8 +237,7 @@ pub(super) async fn run(
     let another_uplink = links::run(found, link_driver, event_sender.clone());
     let ended = wait_for_end(worker, tasks, another_uplink, config).await;
     let _ = event_sender.send(Event::Stop).await;
-    let thread =
-        tokio::task::spawn_blocking(move || (thread.join(), driver_thread.join(), lookout.join()));
+    let thread = tokio::task::spawn_blocking(move || (thread.join(), driver_thread.join(), lookout.join()));
     let _ = tokio::time::timeout(META_DEADLINE, thread).await;
     consensus.shutdown().await?;
     ended
