@@ -11,6 +11,7 @@ pub mod guard;
 pub mod holding;
 pub mod identity;
 pub mod kernel;
+mod nfnetlink;
 pub mod service;
 pub mod storage;
 pub mod sys;

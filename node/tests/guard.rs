@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 use stead_node::guard::{
-    limiter::{Found, Guard},
+    limiter::{Counters, Found, Guard},
     rules::Rung,
 };
 use stead_proto::guard::{Allowed, GuardPolicy, Prefix, Rate};
@@ -237,6 +237,66 @@ fn each_way_of_sending_passes_with_a_licence_and_trickles_without() {
 }
 
 #[test]
+fn what_happens_several_times_a_second_costs_microseconds() {
+    on_a_wire(|_, index| {
+        let mut guard = open(index, GuardPolicy::default());
+        let mut cost = |what: &str, calls: &mut dyn FnMut(&mut Guard)| {
+            let start = Instant::now();
+            (0..200).for_each(|_| calls(&mut guard));
+            let each = start.elapsed() / 200;
+            println!("FIGURE {what}: {each:?}");
+            assert!(each < Duration::from_millis(5), "{what} takes {each:?}");
+        };
+        cost("renew", &mut |guard| guard.renew().unwrap());
+        cost("counters", &mut |guard| assert_eq!(guard.counters().unwrap(), Counters::default()));
+        cost("verify", &mut |guard| assert_eq!(guard.verify().unwrap(), Found::Intact));
+        cost("throttle and lift", &mut |guard| {
+            guard.throttle().unwrap();
+            guard.lift().unwrap();
+        });
+        assert_eq!(guard.verify().unwrap(), Found::Intact);
+        guard.close().unwrap();
+    });
+}
+
+#[test]
+fn another_policy_loses_neither_counts_nor_licence_nor_throttle() {
+    on_a_wire(|peer, index| {
+        let mut guard = open(index, GuardPolicy { licence_ms: 30_000, ..GuardPolicy::default() });
+        guard.renew().unwrap();
+        assert!(peer.count(|| flood(Way::Raw, index)) > 3_000);
+        let before = guard.counters().unwrap();
+        let narrow = Rate { per_second: 100, burst: 10 };
+        let policy = GuardPolicy { licence_ms: 30_000, ceiling: Some(narrow), ..GuardPolicy::default() };
+        guard.follow(policy).unwrap();
+        assert_eq!(guard.counters().unwrap(), before);
+        let capped = peer.count(|| flood(Way::Raw, index));
+        assert!((150..=350).contains(&capped), "{capped} passed below a ceiling of 100/s");
+        guard.throttle().unwrap();
+        guard.follow(GuardPolicy::default()).unwrap();
+        assert!(guard.is_throttled());
+        assert!((1..=TRICKLE_MAX).contains(&peer.count(|| flood(Way::Raw, index))));
+        assert_eq!(guard.verify().unwrap(), Found::Intact);
+        guard.close().unwrap();
+    });
+}
+
+#[test]
+fn without_the_netdev_hook_the_output_hook_limits_what_passes_it() {
+    on_a_wire(|peer, index| {
+        let (mut guard, _) = Guard::open_at("up0", index, GuardPolicy::default(), Rung::InetOutput).unwrap();
+        assert_eq!(guard.rung(), Rung::InetOutput);
+        for way in [Way::Connect, Way::Raw] {
+            assert!((1..=TRICKLE_MAX).contains(&peer.count(|| flood(way, index))), "{way:?}");
+        }
+        assert!(peer.count(|| flood(Way::Packet, index)) > 3_000, "that it escapes is what `cost` says");
+        guard.renew().unwrap();
+        assert!(peer.count(|| flood(Way::Raw, index)) > 3_000);
+        guard.close().unwrap();
+    });
+}
+
+#[test]
 fn a_quarantined_host_reaches_only_its_friends_and_an_allowed_destination_has_its_own_rate() {
     on_a_wire(|peer, index| {
         let to = Prefix::host([10, 78, 0, 2].into());
@@ -254,6 +314,9 @@ fn a_quarantined_host_reaches_only_its_friends_and_an_allowed_destination_has_it
         let _listener = listen_at(peer, "10.78.0.3:80");
         TcpStream::connect_timeout(&"10.78.0.3:80".parse().unwrap(), Duration::from_secs(2)).unwrap();
         guard.lift().unwrap();
+        assert_eq!(peer.count(|| flood(Way::Raw, index)), 0, "a quarantine outlasts a throttle");
+        guard.release().unwrap();
+        guard.renew().unwrap();
         assert!(peer.count(|| flood(Way::Raw, index)) > 3_000);
         guard.close().unwrap();
     });
@@ -263,18 +326,30 @@ fn a_quarantined_host_reaches_only_its_friends_and_an_allowed_destination_has_it
 fn a_second_agent_takes_over_and_a_stranger_who_deletes_is_found_out() {
     on_a_wire(|peer, index| {
         sh("nft add table netdev foreign && nft add counter netdev foreign mine");
-        let first = open(index, GuardPolicy::default());
+        let mut first = open(index, GuardPolicy::default());
+        first.throttle().unwrap();
         let passed = peer.count(|| flood(Way::Raw, index));
         assert!((1..=TRICKLE_MAX).contains(&passed));
         let before = first.counters().unwrap();
         drop(first);
         let mut second = open(index, GuardPolicy::default());
         assert_eq!(second.counters().unwrap(), before);
+        assert!(second.is_throttled() && !second.is_quarantined(), "a throttle outlives its agent");
         assert_eq!(second.verify().unwrap(), Found::Intact);
-        sh("nft flush chain netdev stead_guard syn");
-        assert_eq!(second.verify().unwrap(), Found::Restored);
-        sh("nft delete table netdev stead_guard");
-        assert_eq!(second.verify().unwrap(), Found::Restored);
+        sh("nft add rule netdev foreign nothing 2>/dev/null || nft add chain netdev foreign nothing");
+        assert_eq!(second.verify().unwrap(), Found::Intact, "what others do is theirs");
+        for meddling in [
+            format!("flush chain netdev stead_guard_{index} syn"),
+            format!("delete table netdev stead_guard_{index}"),
+            format!("'add element netdev stead_guard_{index} licence {{ {index} }}'"),
+            format!("'delete element netdev stead_guard_{index} throttle {{ {index} }}'"),
+            format!("'add element netdev stead_guard_{index} friends4 {{ 10.78.0.2 }}'"),
+        ] {
+            sh(&format!("nft {meddling}"));
+            assert_eq!(second.verify().unwrap(), Found::Restored, "{meddling}");
+            assert!(second.is_throttled());
+            assert!((1..=TRICKLE_MAX).contains(&peer.count(|| flood(Way::Raw, index))), "{meddling}");
+        }
         assert_eq!(second.verify().unwrap(), Found::Intact);
         assert!((1..=TRICKLE_MAX).contains(&peer.count(|| flood(Way::Raw, index))));
         second.close().unwrap();
@@ -287,7 +362,7 @@ fn a_second_agent_takes_over_and_a_stranger_who_deletes_is_found_out() {
 #[test]
 fn helper_that_renews() {
     let Ok(index) = std::env::var("STEAD_TEST_RENEWS") else { return };
-    let guard = open(index.parse().unwrap(), GuardPolicy::default());
+    let mut guard = open(index.parse().unwrap(), GuardPolicy::default());
     loop {
         guard.renew().unwrap();
         thread::sleep(Duration::from_millis(500));
@@ -313,7 +388,7 @@ fn a_killed_agent_leaves_the_limit_while_the_site_goes_on() {
         let helper = Reaped(helper.unwrap());
         let end = Instant::now() + Duration::from_secs(10);
         while !Command::new("sh")
-            .args(["-c", "nft list set netdev stead_guard licence 2>&1 | grep -q elements"])
+            .args(["-c", &format!("nft list set netdev stead_guard_{index} licence 2>&1 | grep -q elements")])
             .status()
             .unwrap()
             .success()

@@ -58,7 +58,8 @@ pub struct Allowed {
 pub struct GuardPolicy {
     /// What passes without a licence, to anywhere.
     pub limit: Rate,
-    /// What passes with one; `None` is without bound.
+    /// What passes with one, to anywhere but what is allowed: a flood faster than that is cut before anybody has
+    /// noticed it. `None` is without bound.
     pub ceiling: Option<Rate>,
     /// What passes without one, besides `limit`.
     pub allowed: Vec<Allowed>,
@@ -74,7 +75,7 @@ impl Default for GuardPolicy {
     fn default() -> Self {
         Self {
             limit: Rate { per_second: 10, burst: 10 },
-            ceiling: None,
+            ceiling: Some(Rate { per_second: 2_000, burst: 2_000 }),
             allowed: Vec::new(),
             licence_ms: 3_000,
             renew_every_ms: 500,

@@ -5,8 +5,9 @@
 
 use super::{
     nft,
-    rules::{self, COUNTERS, Rung},
+    rules::{self, COUNTERS, Rung, Table},
 };
+use crate::nfnetlink::{Change, Nfnetlink, Set};
 use stead_proto::{
     guard::{GuardPolicy, Prefix},
     site::Complaint,
@@ -45,6 +46,9 @@ pub enum GuardError {
     /// The name cannot stand in a rule.
     #[error("{0:?} is no name of an interface")]
     Uplink(String),
+    /// The kernel refused a change.
+    #[error("nftables: {0}; the kernel keeps what it had")]
+    Kernel(#[source] std::io::Error),
     /// nft failed.
     #[error("nft: {0}; the kernel keeps the rules it had, check `nft list ruleset`")]
     Nft(String),
@@ -53,23 +57,39 @@ pub enum GuardError {
 /// The limit on one uplink.
 #[derive(Debug)]
 pub struct Guard {
-    rung: Rung,
+    table: Table,
     uplink: String,
     ifindex: u32,
     policy: GuardPolicy,
-    /// The chains as the kernel lists them, to see whether somebody changed them.
+    kernel: Option<Nfnetlink>,
+    /// Our table as the kernel lists it, without counts and what comes and goes by itself.
     written: String,
+    /// The generation of the rules after our own last change.
+    generation: u32,
     throttled: bool,
     quarantined: bool,
 }
 
 impl Guard {
     /// Puts the limit in place, or takes over the one that is there with its counts, and says what each
-    /// better rung lacks. It starts as the kernel has it: a quarantine goes on, a licence is not given.
+    /// better rung lacks. It starts as the kernel has it: a throttle and a quarantine go on, a licence is not given.
     ///
     /// # Errors
     /// [`GuardError`] if the policy or the name is bad. Missing kernel features are rungs, not errors.
     pub fn open(uplink: &str, ifindex: u32, policy: GuardPolicy) -> Result<(Self, Vec<String>), GuardError> {
+        Self::open_at(uplink, ifindex, policy, Rung::NetdevEgress)
+    }
+
+    /// As [`Self::open`], with `best` as the best rung to try.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_at(
+        uplink: &str,
+        ifindex: u32,
+        policy: GuardPolicy,
+        best: Rung,
+    ) -> Result<(Self, Vec<String>), GuardError> {
         let complaints = policy.check();
         if !complaints.is_empty() {
             return Err(GuardError::Policy(complaints));
@@ -79,114 +99,160 @@ impl Guard {
             return Err(GuardError::Uplink(uplink.into()));
         }
         let mut guard = Self {
-            rung: Rung::None,
+            table: Table::of(Rung::None, ifindex),
             uplink: uplink.into(),
             ifindex,
             policy,
+            kernel: None,
             written: String::new(),
+            generation: 0,
             throttled: false,
             quarantined: false,
         };
         let mut shortfalls = Vec::new();
-        for (rung, next) in [(Rung::NetdevEgress, Rung::InetOutput), (Rung::InetOutput, Rung::None)] {
-            guard.rung = rung;
-            match guard.write() {
-                Ok(()) => {
-                    guard.quarantined = guard.has("quarantine");
-                    return Ok((guard, shortfalls));
-                }
-                Err(why) => shortfalls.push(format!("no {rung}: {why}; with {next}, {}", next.cost())),
+        for rung in [Rung::NetdevEgress, Rung::InetOutput].into_iter().filter(|rung| *rung >= best) {
+            guard.table = Table::of(rung, ifindex);
+            match guard.begin() {
+                Ok(()) => return Ok((guard, shortfalls)),
+                Err(why) => shortfalls.push(format!("no {rung}: {why}")),
             }
         }
-        guard.rung = Rung::None;
+        guard.table = Table::of(Rung::None, ifindex);
         Ok((guard, shortfalls))
     }
 
     /// Where the limit stands.
     #[must_use]
     pub const fn rung(&self) -> Rung {
-        self.rung
+        self.table.rung
     }
 
-    /// Renews the licence; does nothing while throttled.
-    ///
-    /// # Errors
-    /// [`GuardError::Nft`]; the licence then runs out by itself.
-    pub fn renew(&self) -> Result<(), GuardError> {
-        if self.throttled {
-            return Ok(());
-        }
-        self.run(&rules::put(self.rung, "licence", self.ifindex, self.policy.licence_ms))
+    /// Whether only the limit and the allow-list leave, licence or not.
+    #[must_use]
+    pub const fn is_throttled(&self) -> bool {
+        self.throttled
     }
 
-    /// Withdraws the licence at once; renewals give none until [`Guard::lift`].
+    /// Whether only friends can be reached.
+    #[must_use]
+    pub const fn is_quarantined(&self) -> bool {
+        self.quarantined
+    }
+
+    /// Renews the licence.
     ///
     /// # Errors
-    /// [`GuardError::Nft`]; renewals have stopped all the same, so the licence runs out.
+    /// [`GuardError::Kernel`]; the licence then runs out by itself.
+    pub fn renew(&mut self) -> Result<(), GuardError> {
+        self.change(&[("licence", Change::Put(self.policy.licence_ms.into()))])
+    }
+
+    /// Lets only the limit and the allow-list leave from now on. It outlives the agent.
+    ///
+    /// # Errors
+    /// [`GuardError::Kernel`]; then nothing has changed.
     pub fn throttle(&mut self) -> Result<(), GuardError> {
+        self.change(&[("throttle", Change::Put(0)), ("licence", Change::Take)])?;
         self.throttled = true;
-        self.run(&rules::take(self.rung, "licence", self.ifindex))
+        Ok(())
     }
 
-    /// Lets new connections reach only these and the policy's friends. It stays when the agent dies.
+    /// Ends the throttle, and gives a licence.
     ///
     /// # Errors
-    /// [`GuardError::Nft`].
+    /// [`GuardError::Kernel`]; then nothing has changed.
+    pub fn lift(&mut self) -> Result<(), GuardError> {
+        let licence = Change::Put(self.policy.licence_ms.into());
+        self.change(&[("throttle", Change::Take), ("licence", licence)])?;
+        self.throttled = false;
+        Ok(())
+    }
+
+    /// Lets new connections reach only these and the policy's friends. It outlives the agent.
+    ///
+    /// # Errors
+    /// [`GuardError`]; then nothing has changed.
     pub fn quarantine(&mut self, friends: &[Prefix]) -> Result<(), GuardError> {
-        let policy =
-            GuardPolicy { friends: [&self.policy.friends[..], friends].concat(), ..self.policy.clone() };
+        let friends = [&self.policy.friends[..], friends].concat();
+        let policy = GuardPolicy { friends, ..self.policy.clone() };
         let complaints = policy.check();
         if !complaints.is_empty() {
             return Err(GuardError::Policy(complaints));
         }
-        let friends = rules::friends(self.rung, &policy.friends);
-        self.run(&format!("{friends}{}", rules::put(self.rung, "quarantine", self.ifindex, 0)))?;
-        self.policy = policy;
+        self.load(&rules::friends(&self.table, &policy.friends)).map_err(GuardError::Nft)?;
+        self.change(&[("quarantine", Change::Put(0))])?;
         self.quarantined = true;
         Ok(())
     }
 
-    /// Ends throttle and quarantine, and gives a licence.
+    /// Ends the quarantine.
     ///
     /// # Errors
-    /// [`GuardError::Nft`]; then nothing has changed.
-    pub fn lift(&mut self) -> Result<(), GuardError> {
-        let end = rules::take(self.rung, "quarantine", self.ifindex);
-        let licence = rules::put(self.rung, "licence", self.ifindex, self.policy.licence_ms);
-        self.run(&format!("{end}{licence}"))?;
-        self.throttled = false;
+    /// [`GuardError`]; then it goes on.
+    pub fn release(&mut self) -> Result<(), GuardError> {
+        self.change(&[("quarantine", Change::Take)])?;
         self.quarantined = false;
+        self.load(&rules::friends(&self.table, &self.policy.friends)).map_err(GuardError::Nft)
+    }
+
+    /// Another policy from now on; counts, licence, throttle and quarantine stay.
+    ///
+    /// # Errors
+    /// [`GuardError`]; then the old one stays.
+    pub fn follow(&mut self, policy: GuardPolicy) -> Result<(), GuardError> {
+        let complaints = policy.check();
+        if !complaints.is_empty() {
+            return Err(GuardError::Policy(complaints));
+        }
+        if self.rung() == Rung::None {
+            self.policy = policy;
+            return Ok(());
+        }
+        let script = rules::ruleset(&self.table, &self.uplink, &policy);
+        self.load(&script).map_err(GuardError::Nft)?;
+        self.policy = policy;
         Ok(())
     }
 
     /// The counts so far; they outlive the agent, not the table.
     ///
     /// # Errors
-    /// [`GuardError::Nft`].
-    pub fn counters(&self) -> Result<Counters, GuardError> {
-        if self.rung == Rung::None {
-            return Ok(Counters::default());
-        }
-        let table: Vec<_> = self.rung.table().split(' ').collect();
-        let listed = nft::list(&[&["list", "table"], &table[..]].concat()).map_err(GuardError::Nft)?;
-        let [licensed, allowed, limited, dropped, refused] = COUNTERS.map(|name| packets(&listed, name));
-        Ok(Counters { licensed, allowed, limited, dropped, refused })
+    /// [`GuardError::Kernel`].
+    pub fn counters(&mut self) -> Result<Counters, GuardError> {
+        let Some(kernel) = &mut self.kernel else { return Ok(Counters::default()) };
+        let (family, table) = (self.table.rung.family(), &self.table.name);
+        let mut read = |name| kernel.counter(family, table, name).map_err(GuardError::Kernel);
+        let [licensed, allowed, limited, dropped, refused] = COUNTERS.map(&mut read);
+        Ok(Counters {
+            licensed: licensed?,
+            allowed: allowed?,
+            limited: limited?,
+            dropped: dropped?,
+            refused: refused?,
+        })
     }
 
-    /// Compares the kernel's rules with ours; writes them anew if somebody changed them.
+    /// Compares the kernel's rules with ours, if anybody has changed any since; writes them anew if ours differ.
     ///
     /// # Errors
-    /// [`GuardError::Nft`] if they cannot be restored.
+    /// [`GuardError`] if they cannot be restored.
     pub fn verify(&mut self) -> Result<Found, GuardError> {
-        let kept = !self.quarantined || self.has("quarantine");
-        if self.rung == Rung::None || (kept && self.chains().is_ok_and(|now| now == self.written)) {
+        let Some(kernel) = &mut self.kernel else { return Ok(Found::Intact) };
+        let generation = kernel.generation().map_err(GuardError::Kernel)?;
+        if generation == self.generation {
             return Ok(Found::Intact);
         }
-        tracing::warn!(rung = %self.rung, "somebody changed the guard's rules; they are restored, look for who did");
-        self.write().map_err(GuardError::Nft)?;
-        if self.quarantined {
-            self.run(&rules::put(self.rung, "quarantine", self.ifindex, 0))?;
+        if self.listed().is_ok_and(|listed| listed == self.written) && self.marks() == self.kept_marks() {
+            self.generation = generation;
+            return Ok(Found::Intact);
         }
+        let rung = self.rung();
+        tracing::warn!(%rung, "somebody changed the guard's rules; they are restored, look for who did");
+        let marks = self.kept_marks();
+        self.begin().map_err(GuardError::Nft)?;
+        (self.throttled, self.quarantined) = marks;
+        let put = |on| if on { Change::Put(0) } else { Change::Take };
+        self.change(&[("throttle", put(self.throttled)), ("quarantine", put(self.quarantined))])?;
         Ok(Found::Restored)
     }
 
@@ -195,48 +261,96 @@ impl Guard {
     /// # Errors
     /// [`GuardError::Nft`] if it is still there.
     pub fn close(self) -> Result<(), GuardError> {
-        let table = self.rung.table();
-        self.run(&format!("add table {table}\ndelete table {table}\n"))
+        if self.rung() == Rung::None {
+            return Ok(());
+        }
+        let table = &self.table;
+        nft::run(&format!("add table {table}\ndelete table {table}\n")).map_err(GuardError::Nft)
     }
 
-    fn write(&mut self) -> Result<(), String> {
-        let (table, script) = (self.rung.table(), rules::ruleset(self.rung, &self.uplink, &self.policy));
+    /// Writes the rules, keeps what an earlier table counted and held, and learns how the kernel lists them.
+    fn begin(&mut self) -> Result<(), String> {
+        let mut kernel = Nfnetlink::open().map_err(|error| error.to_string())?;
+        let script = rules::ruleset(&self.table, &self.uplink, &self.policy);
         if let Err(first) = nft::run(&script) {
-            // A table that cannot be updated (changed sets, a renamed uplink): replaced in one transaction.
-            nft::run(&format!("add table {table}\ndelete table {table}\n{script}")).map_err(|_| first)?;
+            // A table that cannot be updated (changed sets, an uplink of another name): replaced in one transaction,
+            // with what it held.
+            let (throttled, quarantined) = self.marks();
+            let mut script = format!("add table {0}\ndelete table {0}\n{script}", self.table);
+            for (name, on) in [("throttle", throttled), ("quarantine", quarantined)] {
+                if on {
+                    script += &format!("add element {} {name} {{ {} }}\n", self.table, self.ifindex);
+                }
+            }
+            nft::run(&script).map_err(|_| first)?;
         }
-        self.written = self.chains()?;
+        self.written = self.listed()?;
+        (self.throttled, self.quarantined) = self.marks();
+        self.generation = kernel.generation().map_err(|error| error.to_string())?;
+        self.kernel = Some(kernel);
         Ok(())
     }
 
-    /// The chains without their counts.
-    fn chains(&self) -> Result<String, String> {
-        let table: Vec<_> = self.rung.table().split(' ').collect();
-        let listed = nft::list(&[&["-s", "list", "table"], &table[..]].concat())?;
-        Ok(listed.find("chain ").map_or(String::new(), |at| listed.get(at..).unwrap_or_default().to_owned()))
+    /// Loads rules of ours with the program nft.
+    fn load(&mut self, script: &str) -> Result<(), String> {
+        if self.rung() == Rung::None {
+            return Ok(());
+        }
+        nft::run(script)?;
+        self.written = self.listed()?;
+        if let Some(kernel) = &mut self.kernel {
+            self.generation = kernel.generation().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, changes: &[(&str, Change)]) -> Result<(), GuardError> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        let set = |name| Set { family: self.table.rung.family(), table: &self.table.name, name };
+        let changes: Vec<_> = changes.iter().map(|(name, change)| (set(name), *change)).collect();
+        // interface indices are keys in the order of the machine's bytes.
+        kernel.change(&self.ifindex.to_ne_bytes(), &changes).map_err(GuardError::Kernel)?;
+        self.generation = self.generation.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Our table without its counts and without the elements that mark a state.
+    fn listed(&self) -> Result<String, String> {
+        let table = self.table.to_string();
+        let words: Vec<_> = table.split(' ').collect();
+        let listed = nft::list(&[&["-n", "-s", "list", "table"], &words[..]].concat())?;
+        let mut kept = String::new();
+        let (mut in_mark, mut in_licence) = (false, false);
+        for line in listed.lines() {
+            let word = line.trim();
+            if let Some(name) = word.strip_prefix("set ") {
+                in_licence = name.starts_with("licence");
+                in_mark = ["licence", "throttle", "quarantine"].iter().any(|mark| name.starts_with(mark));
+            }
+            // Nobody has a licence for ever, unless somebody else gave it.
+            let ours = |word: &str| word.matches(',').count() + 1 == word.matches("timeout").count();
+            let mark = in_mark && word.starts_with("elements");
+            if !mark || (in_licence && !ours(word)) {
+                kept.push_str(line);
+                kept.push('\n');
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Whether the kernel has this uplink throttled, and quarantined.
+    fn marks(&self) -> (bool, bool) {
+        (self.has("throttle"), self.has("quarantine"))
+    }
+
+    const fn kept_marks(&self) -> (bool, bool) {
+        (self.throttled, self.quarantined)
     }
 
     fn has(&self, set: &str) -> bool {
-        let table: Vec<_> = self.rung.table().split(' ').collect();
-        nft::list(&[&["list", "set"], &table[..], &[set]].concat())
+        let table = self.table.to_string();
+        let words: Vec<_> = table.split(' ').collect();
+        nft::list(&[&["list", "set"], &words[..], &[set]].concat())
             .is_ok_and(|said| said.contains("elements"))
     }
-
-    fn run(&self, script: &str) -> Result<(), GuardError> {
-        if self.rung == Rung::None {
-            return Ok(());
-        }
-        nft::run(script).map_err(GuardError::Nft)
-    }
-}
-
-/// `counter NAME {` and, on the next line, `packets N bytes M`.
-fn packets(listed: &str, name: &str) -> u64 {
-    let head = format!("counter {name} {{");
-    let mut lines = listed.lines().skip_while(|line| line.trim() != head).skip(1);
-    lines
-        .next()
-        .and_then(|line| line.split_whitespace().nth(1))
-        .and_then(|word| word.parse().ok())
-        .unwrap_or(0)
 }

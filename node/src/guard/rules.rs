@@ -7,11 +7,12 @@
 //! frames whose kernel protocol is not what their header says, and tags in the frame (IPv4 without options):
 //! AF_PACKET lets a sender choose both. Not judged: fragments that split the TCP header, and double tags.
 
+use crate::nfnetlink::Family;
 use std::fmt::{self, Write as _};
 use stead_proto::guard::{GuardPolicy, Prefix, Rate};
 
 /// Where in the kernel the limit stands, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rung {
     /// The netdev egress hook (Linux 5.16): each path but AF_XDP.
     NetdevEgress,
@@ -42,12 +43,35 @@ impl Rung {
         }
     }
 
-    /// Our table, with its family; none where there is none.
-    pub(super) const fn table(self) -> &'static str {
+    /// The family of our table.
+    pub(super) const fn family(self) -> Family {
         match self {
-            Self::NetdevEgress => "netdev stead_guard",
-            Self::InetOutput | Self::None => "inet stead_guard",
+            Self::NetdevEgress => Family::Netdev,
+            Self::InetOutput | Self::None => Family::Inet,
         }
+    }
+}
+
+/// Our table on one uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) rung: Rung,
+    pub(super) name: String,
+}
+
+impl Table {
+    pub(super) fn of(rung: Rung, ifindex: u32) -> Self {
+        Self { rung, name: format!("stead_guard_{ifindex}") }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.rung.family() {
+            Family::Netdev => "netdev",
+            Family::Inet => "inet",
+        };
+        write!(f, "{family} {}", self.name)
     }
 }
 
@@ -63,17 +87,16 @@ const PRIORITY: i32 = -400;
 const MESH_PORT: u16 = 7832;
 
 /// Everything: table, sets, counters, chains.
-#[must_use]
-pub fn ruleset(rung: Rung, uplink: &str, policy: &GuardPolicy) -> String {
-    let table = rung.table();
+pub(super) fn ruleset(table: &Table, uplink: &str, policy: &GuardPolicy) -> String {
+    let rung = table.rung;
     let mut text = format!("add table {table}\n");
-    for set in ["licence", "quarantine"] {
+    for set in ["licence", "throttle", "quarantine"] {
         let _ = writeln!(text, "add set {table} {set} {{ type iface_index; flags timeout; }}");
     }
     for (set, kind) in [("friends4", "ipv4_addr"), ("friends6", "ipv6_addr")] {
         let _ = writeln!(text, "add set {table} {set} {{ type {kind}; flags interval; auto-merge; }}");
     }
-    text += &friends(rung, &policy.friends);
+    text += &friends(table, &policy.friends);
     for counter in COUNTERS {
         let _ = writeln!(text, "add counter {table} {counter}");
     }
@@ -81,7 +104,7 @@ pub fn ruleset(rung: Rung, uplink: &str, policy: &GuardPolicy) -> String {
         Rung::NetdevEgress => (format!("hook egress device \"{uplink}\""), String::new()),
         Rung::InetOutput | Rung::None => ("hook output".into(), format!("oifname \"{uplink}\" ")),
     };
-    for chain in ["unlicensed", "contained", "syn"] {
+    for chain in ["limited", "contained", "syn"] {
         let _ = writeln!(text, "add chain {table} {chain}\nflush chain {table} {chain}");
     }
     let _ = writeln!(
@@ -99,22 +122,21 @@ pub fn ruleset(rung: Rung, uplink: &str, policy: &GuardPolicy) -> String {
     }
     rule("guard", &format!("{only}meta oif @quarantine meta l4proto udp goto contained"));
     rule("syn", "meta oif @quarantine goto contained");
-    rule("syn", "meta oif != @licence goto unlicensed");
-    if let Some(ceiling) = policy.ceiling {
-        rule("syn", &format!("limit rate over {} counter name dropped drop", rate(ceiling)));
-    }
-    rule("syn", "counter name licensed accept");
     for entry in &policy.allowed {
         let family = if entry.to.address.is_ipv4() { "ip" } else { "ip6" };
         let port = entry.port.map_or(String::new(), |port| format!("tcp dport {port} "));
         let to = prefix(entry.to);
-        rule(
-            "unlicensed",
-            &format!("{family} daddr {to} {port}limit rate {} counter name allowed accept", rate(entry.rate)),
-        );
+        let within = rate(entry.rate);
+        rule("syn", &format!("{family} daddr {to} {port}limit rate {within} counter name allowed accept"));
     }
-    rule("unlicensed", &format!("limit rate {} counter name limited accept", rate(policy.limit)));
-    rule("unlicensed", "counter name dropped drop");
+    rule("syn", "meta oif @throttle goto limited");
+    rule("syn", "meta oif != @licence goto limited");
+    if let Some(ceiling) = policy.ceiling {
+        rule("syn", &format!("limit rate over {} counter name dropped drop", rate(ceiling)));
+    }
+    rule("syn", "counter name licensed accept");
+    rule("limited", &format!("limit rate {} counter name limited accept", rate(policy.limit)));
+    rule("limited", "counter name dropped drop");
     rule("contained", &format!("udp dport {MESH_PORT} accept"));
     rule("contained", &format!("udp sport {MESH_PORT} accept"));
     rule("contained", "ip daddr @friends4 accept");
@@ -126,27 +148,13 @@ pub fn ruleset(rung: Rung, uplink: &str, policy: &GuardPolicy) -> String {
 }
 
 /// Replaces what a quarantined host may reach.
-pub(super) fn friends(rung: Rung, friends: &[Prefix]) -> String {
-    let table = rung.table();
+pub(super) fn friends(table: &Table, friends: &[Prefix]) -> String {
     let mut text = format!("flush set {table} friends4\nflush set {table} friends6\n");
     for friend in friends {
         let family = if friend.address.is_ipv4() { 4 } else { 6 };
         let _ = writeln!(text, "add element {table} friends{family} {{ {} }}", prefix(*friend));
     }
     text
-}
-
-/// Puts an element into a set with a new timeout (0 = for ever), whether it was there or not.
-pub(super) fn put(rung: Rung, set: &str, ifindex: u32, timeout_ms: u32) -> String {
-    let take = take(rung, set, ifindex);
-    let timeout = if timeout_ms == 0 { String::new() } else { format!(" timeout {timeout_ms}ms") };
-    format!("{take}add element {} {set} {{ {ifindex}{timeout} }}\n", rung.table())
-}
-
-/// Takes an element out of a set, whether it is there or not.
-pub(super) fn take(rung: Rung, set: &str, ifindex: u32) -> String {
-    let element = format!("element {} {set} {{ {ifindex}", rung.table());
-    format!("add {element} }}\ndelete {element} }}\n")
 }
 
 fn rate(rate: Rate) -> String {
@@ -160,26 +168,20 @@ fn prefix(prefix: Prefix) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stead_proto::guard::Allowed;
 
     #[test]
-    fn a_syn_without_licence_meets_the_limit_and_then_a_drop() {
-        let rules = ruleset(Rung::NetdevEgress, "eth0", &GuardPolicy::default());
-        let unlicensed: Vec<_> =
-            rules.lines().filter(|line| line.contains("rule netdev stead_guard unlicensed")).collect();
-        assert_eq!(
-            unlicensed,
-            [
-                "add rule netdev stead_guard unlicensed limit rate 10/second burst 10 packets counter name limited accept",
-                "add rule netdev stead_guard unlicensed counter name dropped drop",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_withdrawal_works_whether_or_not_the_licence_lives() {
-        assert_eq!(
-            take(Rung::NetdevEgress, "licence", 3),
-            "add element netdev stead_guard licence { 3 }\ndelete element netdev stead_guard licence { 3 }\n"
-        );
+    fn the_ruleset_is_what_was_reviewed() {
+        let to = Prefix { address: "192.0.2.0".parse().unwrap(), bits: 24 };
+        let friend = Prefix::host("2001:db8::7".parse().unwrap());
+        let policy = GuardPolicy {
+            allowed: vec![Allowed { to, port: Some(443), rate: Rate { per_second: 50, burst: 100 } }],
+            friends: vec![friend],
+            ..GuardPolicy::default()
+        };
+        let written = [Rung::NetdevEgress, Rung::InetOutput]
+            .map(|rung| ruleset(&Table::of(rung, 2), "eth0", &policy))
+            .join("\n");
+        insta::assert_snapshot!(written);
     }
 }
