@@ -11,6 +11,7 @@ pub mod holding;
 pub mod identity;
 pub mod kernel;
 pub mod service;
+pub mod shield;
 pub mod storage;
 pub mod sys;
 pub mod telemetry;
