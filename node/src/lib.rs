@@ -13,6 +13,7 @@ pub mod identity;
 pub mod kernel;
 mod nfnetlink;
 pub mod service;
+pub mod shield;
 pub mod storage;
 pub mod sys;
 pub mod telemetry;
