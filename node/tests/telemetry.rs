@@ -60,6 +60,7 @@ fn add(sum: &mut Sample, more: &Sample) {
     a.destinations = a.destinations.max(b.destinations);
     a.top_per_mille = a.top_per_mille.max(b.top_per_mille);
     *sum.netdev_syn.as_mut().unwrap() += more.netdev_syn.unwrap();
+    *sum.inbound_syn.as_mut().unwrap() += more.inbound_syn.unwrap();
     let (a, b) = (sum.kernel.as_mut().unwrap(), more.kernel.unwrap());
     a.active_opens += b.active_opens;
     a.syn_retransmits += b.syn_retransmits;
@@ -280,6 +281,7 @@ fn answers_are_matched_and_our_own_answers_are_not_connections() {
             });
             let told = collect(&mut sensors, |sum| parts(sum).3.received >= 200);
             let (egress, netdev, kernel, _) = parts(&told);
+            assert_eq!(told.inbound_syn, Some(200));
             assert_eq!((egress.syn.sum(), netdev, kernel.active_opens), (0, 0, 0));
             assert_eq!((egress.syn_ack_matched, egress.rst_matched), (0, 0));
         }
@@ -593,7 +595,7 @@ fn a_reading_is_cheap_enough_for_ten_a_second() {
 /// The kernel's program by itself: frames in, counters out.
 struct Program {
     object: aya::Ebpf,
-    counts: aya::maps::PerCpuArray<aya::maps::MapData, [u64; 11]>,
+    counts: aya::maps::PerCpuArray<aya::maps::MapData, [u64; 12]>,
 }
 
 impl Program {
@@ -624,7 +626,7 @@ impl Program {
         result.duration
     }
 
-    fn totals(&self) -> [u64; 11] {
+    fn totals(&self) -> [u64; 12] {
         let mut sum = [0; 11];
         for counts in self.counts.get(&0, 0).unwrap().iter() {
             sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
@@ -637,7 +639,7 @@ impl Program {
         let before = self.totals();
         self.run("sensor_egress", frame, 1);
         let after = self.totals();
-        let syn = |totals: [u64; 11]| totals[..4].iter().sum::<u64>();
+        let syn = |totals: [u64; 12]| totals[..4].iter().sum::<u64>();
         (syn(after) - syn(before), after[4] - before[4])
     }
 }

@@ -22,7 +22,7 @@ pub struct Sample {
     pub egress: Option<Egress>,
     /// SYNs without ACK at the nft netdev egress hook, whoever sent them; `None` without that hook.
     pub netdev_syn: Option<u64>,
-    /// SYNs without ACK that came in on the uplink.
+    /// SYNs without ACK that came in on the uplink, as tc ingress saw them; `None` without BPF.
     pub inbound_syn: Option<u64>,
     /// The kernel's own TCP counters of this network namespace.
     pub kernel: Option<KernelTcp>,
@@ -46,8 +46,6 @@ pub struct Egress {
     pub rst_matched: u64,
     /// SYNs sent again, with the same sequence number, for a 4-tuple that has no answer yet; at most ten times each.
     pub syn_again: u64,
-    /// SYNs of raw and packet sockets that the program itself dropped; counted in `syn`, too.
-    pub syn_cut: u64,
     /// Packets of raw and packet sockets that are neither TCP nor ICMP nor VRRP.
     pub raw_other: u64,
     /// All segments that left through tc, each segment of an offloaded one counted.

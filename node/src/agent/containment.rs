@@ -8,15 +8,13 @@ use std::net::IpAddr;
 
 use stead_proto::admin::RungSeen;
 use stead_proto::guard::GuardPolicy;
+use stead_proto::lookout::QueueSeen;
 use stead_proto::state::State;
 use stead_proto::time::{Instant, Span};
 
+use super::shielding::{Shielding, Wish};
 use crate::guard::limiter::{Counters, Found, Guard, GuardError};
 use crate::guard::rules::Rung;
-use crate::shield::Shield;
-
-/// After how long a shield that could not be raised is tried again: each try costs a process.
-const SHIELD_RETRY: Span = Span::from_ms(5_000);
 
 /// The limit and the shield of one uplink.
 pub(super) struct Containment {
@@ -25,34 +23,32 @@ pub(super) struct Containment {
     policy: GuardPolicy,
     counters: Counters,
     renewed_at: Instant,
-    shield: Option<Shield>,
-    shield_at: Instant,
-    endpoints: Vec<(IpAddr, Vec<u16>)>,
+    shielding: Shielding,
+    wish: Wish,
     failed: bool,
 }
 
 impl Containment {
     pub(super) fn open(uplink: &str, ifindex: Option<u32>, state: &State) -> Self {
         let policy = state.site.guard.clone();
-        let (guard, shortfalls) = match ifindex.map(|ifindex| Guard::open(uplink, ifindex, policy.clone())) {
-            Some(Ok((guard, shortfalls))) => (Some(guard), shortfalls),
-            Some(Err(error)) => (None, vec![error.to_string()]),
-            None => (None, vec![format!("the uplink {uplink} does not exist")]),
-        };
+        let (mut guard, shortfalls) =
+            match ifindex.map(|ifindex| Guard::open(uplink, ifindex, policy.clone())) {
+                Some(Ok((guard, shortfalls))) => (Some(guard), shortfalls),
+                Some(Err(error)) => (None, vec![error.to_string()]),
+                None => (None, vec![format!("the uplink {uplink} does not exist")]),
+            };
         for shortfall in &shortfalls {
             tracing::warn!("SYN limit: {shortfall}");
         }
-        let counters = guard.as_ref().and_then(|guard| guard.counters().ok()).unwrap_or_default();
-        let shield = Shield::open().inspect_err(|error| tracing::warn!(%error, "no shield")).ok();
+        let counters = guard.as_mut().and_then(|guard| guard.counters().ok()).unwrap_or_default();
         Self {
             guard,
             shortfalls,
             policy,
             counters,
             renewed_at: Instant::ZERO,
-            shield,
-            shield_at: Instant::ZERO,
-            endpoints: endpoints(state),
+            shielding: Shielding::start(uplink),
+            wish: Wish { raised: false, endpoints: endpoints(state) },
             failed: false,
         }
     }
@@ -66,13 +62,15 @@ impl Containment {
         self.guard.as_ref().is_some_and(Guard::is_throttled)
     }
 
-    pub(super) fn is_shielded(&self) -> bool {
-        self.shield.as_ref().is_some_and(Shield::is_raised)
+    /// Whether a SYN proxy stands, and the fullest accept queue of the endpoints' ports.
+    pub(super) fn inbound(&self) -> (bool, Option<QueueSeen>) {
+        let told = self.shielding.told();
+        (told.raised, told.fullest)
     }
 
     /// The site may have changed.
     pub(super) fn follow(&mut self, state: &State) {
-        self.endpoints = endpoints(state);
+        self.wish.endpoints = endpoints(state);
         if state.site.guard != self.policy {
             self.policy = state.site.guard.clone();
             let followed = self.guard.as_mut().map(|guard| guard.follow(state.site.guard.clone()));
@@ -82,7 +80,7 @@ impl Containment {
 
     /// SYNs that the limit cut off since it was asked last; `None` without one.
     pub(super) fn cut(&mut self) -> Option<u64> {
-        let guard = self.guard.as_ref().filter(|guard| guard.rung() != Rung::None)?;
+        let guard = self.guard.as_mut().filter(|guard| guard.rung() != Rung::None)?;
         let now = guard.counters().ok()?;
         let cut = now.dropped.saturating_sub(self.counters.dropped)
             + now.refused.saturating_sub(self.counters.refused);
@@ -128,20 +126,10 @@ impl Containment {
         self.told(Some(done), "the licence could not be renewed: new connections fall to the limit");
     }
 
-    /// Puts the shield up in front of the endpoints, or takes it away.
+    /// Wants the shield up in front of the endpoints, or down.
     pub(super) fn shield(&mut self, on: bool) {
-        let now = crate::clock::now();
-        let Some(shield) = &mut self.shield else { return };
-        if on == shield.is_raised() || now.since(self.shield_at) < SHIELD_RETRY {
-            return;
-        }
-        self.shield_at = now;
-        let done = if on { shield.raise(&self.endpoints) } else { shield.lower() };
-        match done {
-            Ok(()) if on => tracing::warn!("an inbound flood: a SYN proxy stands in front of the endpoints"),
-            Ok(()) => tracing::info!("the SYN proxy is taken away"),
-            Err(error) => tracing::warn!(%error, "the shield could not be moved"),
-        }
+        self.wish.raised = on;
+        self.shielding.wish(&self.wish);
     }
 
     pub(super) fn rungs(&self) -> Vec<RungSeen> {
@@ -153,19 +141,14 @@ impl Containment {
             cost: rung.cost().into(),
             remedy: stead_proto::roster::bounded_text(&self.shortfalls.join("; ")),
         };
-        let shield = self.shield.as_ref().map(Shield::rung);
-        std::iter::once(limit).chain(shield).collect()
+        vec![limit, self.shielding.told().rung]
     }
 
     /// What the agent's end leaves behind: the limit, on purpose.
-    pub(super) fn leave(mut self) {
-        if let Some(shield) = self.shield.take()
-            && let Err(error) = shield.close()
-        {
-            tracing::warn!(%error, "the shield is left behind");
-        }
-        if self.limits() {
-            let per_second = self.policy.limit.per_second;
+    pub(super) fn leave(self) {
+        let (limits, per_second) = (self.limits(), self.policy.limit.per_second);
+        self.shielding.end();
+        if limits {
             tracing::info!(
                 per_second,
                 "the SYN limit stays in the kernel: from now on this host opens only so many connections a second; \

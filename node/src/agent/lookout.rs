@@ -168,7 +168,7 @@ impl Watch {
             watched.integrity = Some(stead_proto::detect::Integrity::Changed);
             watched.meddled.get_or_insert(text);
         }
-        watched.shielded = self.containment.is_shielded();
+        (watched.shielded, watched.fullest) = self.containment.inbound();
         watched
     }
 

@@ -32,6 +32,7 @@ mod probing;
 mod realtime;
 mod records_file;
 mod replica;
+mod shielding;
 mod socket;
 mod start;
 mod vigil;

@@ -36,7 +36,7 @@ const SIDES: [(TcAttachType, &str); 2] =
     [(TcAttachType::Ingress, "sensor_ingress"), (TcAttachType::Egress, "sensor_egress")];
 
 /// `struct counts` of the program, field by field.
-const COUNTS: usize = 11;
+const COUNTS: usize = 12;
 type Counts = [u64; COUNTS];
 
 pub(super) struct EgressSensor {
@@ -105,8 +105,8 @@ impl EgressSensor {
         self.top
     }
 
-    /// What was counted since the last call.
-    pub(super) fn read(&mut self, rtnl: &mut Rtnl, now: Instant) -> Result<Egress, String> {
+    /// What was counted since the last call: what went out, and the SYNs that came in.
+    pub(super) fn read(&mut self, rtnl: &mut Rtnl, now: Instant) -> Result<(Egress, u64), String> {
         let totals = self.totals().map_err(|error| chain(&error))?;
         let [
             tcp,
@@ -120,6 +120,7 @@ impl EgressSensor {
             syn_again,
             raw_other,
             segments,
+            inbound,
         ] = difference(&totals, &self.last);
         self.last = totals;
         let syn = BySource { tcp, raw, packet, forwarded };
@@ -133,7 +134,7 @@ impl EgressSensor {
         }
         let recent = self.recent.sum(now);
         self.top = recent.as_ref().and_then(Window::top);
-        Ok(Egress {
+        let egress = Egress {
             syn,
             syn_with_payload,
             syn_foreign: syn_foreign.saturating_sub(explained),
@@ -144,7 +145,8 @@ impl EgressSensor {
             segments,
             destinations: recent.map_or(0, |recent| recent.destinations()),
             top_per_mille: self.top.map_or(0, |top| top.per_mille()),
-        })
+        };
+        Ok((egress, inbound))
     }
 
     /// Whether the programs are still attached. Somebody may have flushed the filters, or detached the links; what

@@ -24,6 +24,7 @@ mod egress;
 mod kernel_tcp;
 mod netdev;
 mod own;
+mod rungs;
 mod sketch;
 pub mod sockets;
 mod uplink;
@@ -91,6 +92,20 @@ impl Sensor {
             Self::Uplink => {
                 "packets that go around every hook (AF_XDP) are not seen; check the node's uplink setting"
             }
+        }
+    }
+}
+
+impl Sensor {
+    /// What it does not see where it works.
+    const fn misses(self) -> &'static str {
+        match self {
+            Self::Egress => {
+                "packets that go around tc (PACKET_QDISC_BYPASS, AF_XDP): the netdev sensor and the uplink see them"
+            }
+            Self::Netdev => "who sends; AF_XDP; SYNs behind VLAN tags that a packet socket wrote by hand",
+            Self::Kernel => "whatever is made by hand",
+            Self::Uplink => "what is in a packet",
         }
     }
 }
@@ -203,10 +218,12 @@ impl Sensors {
         let now = now();
         self.follow_uplink(now);
         let (netdev_syn, kernel) = self.read_pair(now);
+        let (egress, inbound_syn) = self.read_egress(now).unzip();
         let sample = Sample {
             elapsed: now.since(self.read_last),
-            egress: self.read_egress(now),
+            egress,
             netdev_syn,
+            inbound_syn,
             kernel,
             uplink: self.read_uplink(),
         };
@@ -396,7 +413,7 @@ impl Sensors {
         (netdev.map(|[syn, _]| syn), kernel)
     }
 
-    fn read_egress(&mut self, now: Instant) -> Option<Egress> {
+    fn read_egress(&mut self, now: Instant) -> Option<(Egress, u64)> {
         let (egress, rtnl) = (self.egress.as_mut()?, self.rtnl.as_mut()?);
         match egress.read(rtnl, now) {
             Ok(told) => {

@@ -267,7 +267,6 @@ mod tests {
                 syn_ack_matched: acks,
                 rst_matched: rsts,
                 syn_again: again,
-                syn_cut: 0,
                 raw_other,
                 segments,
                 destinations,

@@ -16,7 +16,8 @@ mod seen;
 mod throttle;
 
 pub use seen::{
-    Attacked, Flood, InSeen, OutSeen, Posture, SENDER_BYTES_MAX, SENDERS_MAX, TARGETS_MAX, TrafficSeen,
+    Attacked, Flood, InSeen, OutSeen, Posture, QueueSeen, SENDER_BYTES_MAX, SENDERS_MAX, TARGETS_MAX,
+    TrafficSeen,
 };
 
 use crate::detect::window::Window;
@@ -60,6 +61,8 @@ pub struct Watched {
     pub meddled: Option<String>,
     /// Whether a SYN proxy stands in front of the endpoints.
     pub shielded: bool,
+    /// The fullest accept queue of the endpoints' ports.
+    pub fullest: Option<QueueSeen>,
 }
 
 /// What the agent has to do after a tick.
@@ -197,6 +200,7 @@ impl Lookout {
                 queue_full: self.rates.queue_full,
                 state: findings.inbound.state,
                 shielded: watched.shielded,
+                fullest: watched.fullest,
             },
             posture,
             alarms: flood::alarms(findings),
@@ -238,12 +242,11 @@ impl Counts {
     fn of(sample: &Sample, limit_cut: u64) -> Self {
         let at_tc = sample.egress.map(|egress| egress.syn.sum());
         let passed = sample.netdev_syn.max(at_tc).unwrap_or_default();
-        let tc_cut = sample.egress.map_or(0, |egress| egress.syn_cut).min(passed);
         let kernel = sample.kernel.unwrap_or_default();
         Self {
             sent: passed.saturating_add(limit_cut),
-            cut: limit_cut.saturating_add(tc_cut),
-            escaped: passed - tc_cut,
+            cut: limit_cut,
+            escaped: passed,
             forged: sample.egress.map_or(0, |egress| egress.syn.forged()),
             received: sample.inbound_syn.unwrap_or_default(),
             queue_full: kernel.queue_full_cookies.saturating_add(kernel.queue_full_drops),

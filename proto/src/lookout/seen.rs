@@ -61,6 +61,20 @@ pub struct InSeen {
     pub state: Inbound,
     /// Whether a SYN proxy stands in front of the endpoints.
     pub shielded: bool,
+    /// The fullest accept queue of the endpoints' ports.
+    pub fullest: Option<QueueSeen>,
+}
+
+/// The connections of one listening socket that wait for the application. A full queue on a calm network is a slow
+/// application: a flood completes no handshake, and fills none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueSeen {
+    /// The port.
+    pub port: u16,
+    /// How many wait.
+    pub used: u32,
+    /// How many may.
+    pub max: u32,
 }
 
 /// What a node does with its own outbound SYNs.

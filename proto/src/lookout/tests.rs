@@ -17,14 +17,14 @@ fn calm() -> Sample {
     }
 }
 
-fn sends(syn: BySource, cut: u64) -> Sample {
+fn sends(syn: BySource) -> Sample {
     let kernel = Some(KernelTcp { active_opens: syn.tcp, ..KernelTcp::default() });
-    let egress = Some(Egress { syn, syn_cut: cut, ..Egress::default() });
+    let egress = Some(Egress { syn, ..Egress::default() });
     Sample { egress, netdev_syn: Some(syn.sum()), kernel, ..calm() }
 }
 
 fn raw(count: u64) -> Sample {
-    sends(BySource { raw: count, ..BySource::default() }, count)
+    sends(BySource { raw: count, ..BySource::default() })
 }
 
 fn limited() -> Lookout {
@@ -50,9 +50,9 @@ fn a_raw_flood_is_throttled_and_told_in_the_tick_that_shows_it() {
     let orders = run(&mut lookout, 1, &raw(100), 0);
     assert_eq!((orders.throttle, orders.urgent, orders.search), (true, true, true));
     let seen = lookout.seen();
-    assert_eq!((seen.posture, seen.out.forged, seen.out.cut), (Posture::Throttled, 100, 100));
+    assert_eq!((seen.posture, seen.out.forged, seen.out.cut), (Posture::Throttled, 100, 0));
     let flood = seen.flood.as_ref().unwrap();
-    assert_eq!((flood.worst, flood.sent, flood.escaped), (Level::Convict, 100, 0));
+    assert_eq!((flood.worst, flood.sent, flood.escaped), (Level::Convict, 100, 100));
     assert_eq!(flood.targets, vec!["192.0.2.1".parse::<IpAddr>().unwrap()]);
     // The same once more is no news.
     assert!(!run(&mut lookout, 1, &raw(100), 0).urgent);
@@ -65,7 +65,7 @@ fn a_flood_that_only_the_limit_still_sees_goes_on() {
     // Ten minutes in which the detectors see nothing, for everything is cut before them.
     assert!(run(&mut lookout, 6_000, &calm(), 100).throttle);
     let flood = lookout.flood().unwrap();
-    assert_eq!((flood.sent, flood.escaped, flood.ended_unix_ms), (600_100, 0, None));
+    assert_eq!((flood.sent, flood.escaped, flood.ended_unix_ms), (600_100, 100, None));
     // Then it ends, and is told of for a minute more.
     assert!(!run(&mut lookout, 101, &calm(), 0).throttle);
     assert!(lookout.flood().is_some_and(|flood| flood.ended_unix_ms.is_some()));

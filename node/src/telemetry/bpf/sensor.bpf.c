@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //
 // The SYN sensor: counts the TCP connections that leave by an Ethernet uplink, by the kind of socket that asked
-// for them, and the answers that come back. tc classifier for tcx or clsact, egress and ingress.
+// for them, the answers that come back, and the SYNs that come in. tc classifier for tcx or clsact, egress and ingress.
 //
 // Invariant: it looks and counts. It never changes, drops, delays or accepts a packet: it always answers "I do
 // not care" (TC_ACT_UNSPEC, the same value as TCX_NEXT), so that other people's programs get their turn.
@@ -77,6 +77,7 @@ struct counts {
 	__u64 syn_with_payload, syn_foreign;
 	__u64 syn_ack_matched, rst_matched, syn_again;
 	__u64 raw_other, segments;
+	__u64 inbound;
 };
 
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d; network order. */
@@ -531,6 +532,12 @@ int sensor_ingress(struct __sk_buff *skb)
 	    bpf_skb_load_bytes(skb, packet->transport, &packet->tcp, sizeof(packet->tcp)))
 		return TC_ACT_UNSPEC;
 	__u8 flags = packet->tcp.flags;
+	if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+		struct counts *asked_us = bpf_map_lookup_elem(&sensor_counts, &zero);
+		if (asked_us)
+			asked_us->inbound += 1;
+		return TC_ACT_UNSPEC;
+	}
 	if (!(flags & TCP_ACK) || !(flags & (TCP_SYN | TCP_RST)))
 		return TC_ACT_UNSPEC;
 
