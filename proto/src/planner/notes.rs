@@ -31,16 +31,20 @@ pub(super) fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Vec<Co
     let vacant = state.plans.keys().filter(|name| is_vacant(inventory, name));
     current.extend(vacant.map(|name| (Matter::Vacant(name.clone()), "no node serves it".to_string())));
 
-    let opened = current
-        .iter()
-        .filter(|(matter, text)| is_news(state, matter, text))
-        .map(|(matter, text)| (matter.clone(), text.clone(), false));
+    // One line of a matter at a time: proposals overtake each other, and the first line is what opens it.
+    let mut opened: Vec<(Matter, String, bool)> = Vec::new();
+    for (matter, text) in current.iter().filter(|(matter, text)| is_news(state, matter, text)) {
+        if opened.iter().all(|(told, ..)| told != matter) {
+            opened.push((matter.clone(), text.clone(), false));
+        }
+    }
     let closed = state
         .incidents
         .iter()
         .filter(|i| i.closed_unix_ms.is_none() && current.iter().all(|(matter, _)| *matter != i.matter))
         .filter_map(|incident| Some((incident.matter.clone(), ending(state, inventory, incident)?, true)));
     opened
+        .into_iter()
         .chain(closed)
         .map(|(matter, text, closes)| Command::Note { matter, text, closes, unix_ms })
         .collect()
