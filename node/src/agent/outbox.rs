@@ -54,6 +54,7 @@ impl Outbox {
             | Effect::Report(_)
             | Effect::Serve { .. }
             | Effect::Extend { .. }
+            | Effect::License
             | Effect::Cease { .. }) => {
                 self.waiting.retain(|older| !replaces(&decisive, older));
                 self.waiting.push_back(decisive);

@@ -110,6 +110,7 @@ impl Owner {
                         tracing::trace!(%to, %error, "datagram not sent");
                     }
                 }
+                Effect::License => {}
                 Effect::Report(bytes) => self.report(&Bytes::from(bytes)),
                 Effect::Serve { endpoint, serving } => self.serve(endpoint, *serving, &mut news),
                 Effect::Extend { endpoint, until } => self.extend(&endpoint, until, &mut news),

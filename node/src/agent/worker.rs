@@ -65,6 +65,7 @@ impl Worker {
                 | Effect::Report(_)
                 | Effect::Serve { .. }
                 | Effect::Extend { .. }
+                | Effect::License
                 | Effect::Cease { .. } => tracing::error!("an effect of the owner's reached the worker"),
             }
         }

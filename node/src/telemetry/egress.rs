@@ -140,6 +140,7 @@ impl EgressSensor {
             syn_ack_matched,
             rst_matched,
             syn_again,
+            syn_cut: 0,
             raw_other,
             segments,
             destinations: recent.map_or(0, |recent| recent.destinations()),

@@ -207,6 +207,7 @@ impl Sensors {
             elapsed: now.since(self.read_last),
             egress: self.read_egress(now),
             netdev_syn,
+            inbound_syn: None,
             kernel,
             uplink: self.read_uplink(),
         };
