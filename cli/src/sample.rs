@@ -6,14 +6,17 @@ use crate::site_file::SiteFile;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use stead_proto::admin::{
-    Answer, EndpointStatus, HandshakeRefusal, PeerRefusal, PeerStatus, Request, Status, TransportSeen,
+    Answer, EndpointStatus, HandshakeRefusal, PeerRefusal, PeerStatus, Request, RungSeen, Status,
+    TransportSeen,
 };
 use stead_proto::codec;
+use stead_proto::detect::Inbound;
 use stead_proto::genesis::Genesis;
 use stead_proto::id::{ClusterId, Name, NodeId, PublicKey};
 use stead_proto::incident::Incidents;
 use stead_proto::limits::ADMIN_FRAME_BYTES_MAX;
 use stead_proto::liveness::Liveness;
+use stead_proto::lookout::{InSeen, OutSeen, Posture, TrafficSeen};
 use stead_proto::plan::{Epoch, Plan, Seat};
 use stead_proto::report::{ConfigSeen, GateSeen, LogSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
@@ -188,7 +191,34 @@ fn report(id: u64) -> Report {
         reach: (1..=3).filter(|other| *other != id).map(|other| (NodeId(other), reach(other))).collect(),
         gate: GateSeen { rung: "bpf".into(), slack_ms: 0, shortfalls: Vec::new() },
         unwell: Vec::new(),
+        traffic: calm(),
     }
+}
+
+/// A site that calls a few others.
+fn calm() -> TrafficSeen {
+    let top = Some(("198.51.100.7".parse().unwrap(), 500));
+    TrafficSeen {
+        out: OutSeen { syn: 12, unanswered: 1, destinations: 3, top, ..OutSeen::default() },
+        inbound: InSeen { syn: 40, state: Inbound::Quiet, ..InSeen::default() },
+        posture: Posture::Free,
+        ..TrafficSeen::default()
+    }
+}
+
+/// A kernel that has everything.
+fn rungs() -> Vec<RungSeen> {
+    let best = |part: &str, rung: &str| RungSeen {
+        part: part.into(),
+        rung: rung.into(),
+        best: true,
+        ..RungSeen::default()
+    };
+    vec![
+        best("lease gate", "BPF at tcx"),
+        best("egress sensor", "BPF at tcx"),
+        best("SYN limit", "nft at netdev egress"),
+    ]
 }
 
 /// The witness is far away.
@@ -228,6 +258,7 @@ fn answer(id: u64, state: &State) -> Status {
             refused: [(HandshakeRefusal::UnknownKey, 12)].into(),
             ..TransportSeen::default()
         },
+        rungs: rungs(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! says comes back as problems, all at once, each with its line.
 
 mod endpoint;
+mod guard;
 mod service;
 mod write;
 
@@ -58,6 +59,9 @@ impl SiteFile {
         }
         if let Some(table) = root.get("charter").and_then(|value| value.table()) {
             site.charter = charter(table);
+        }
+        if let Some(table) = root.get("guard").and_then(|value| value.table()) {
+            site.guard = guard::read(&table);
         }
         if text.len() > TEXT_BYTES_MAX {
             root.complain("", format!("{} bytes; keep the file below {TEXT_BYTES_MAX}", text.len()));

@@ -627,7 +627,7 @@ impl Program {
     }
 
     fn totals(&self) -> [u64; 12] {
-        let mut sum = [0; 11];
+        let mut sum = [0; 12];
         for counts in self.counts.get(&0, 0).unwrap().iter() {
             sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }

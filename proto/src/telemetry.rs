@@ -8,13 +8,12 @@
 //! what arrives is a reason to defend, and never makes anybody hostile.
 
 use crate::time::Span;
-use serde::{Deserialize, Serialize};
 
 /// How often the sensors are read.
 pub const TICK: Span = Span::from_ms(100);
 
 /// One reading of all sensors: what was counted since the one before.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// The time that it covers: about one [`TICK`], more after a pause of the agent.
     pub elapsed: Span,
@@ -31,7 +30,7 @@ pub struct Sample {
 }
 
 /// Outbound SYNs (without ACK) and their answers, as seen at tc by BPF; both address families together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Egress {
     /// By the kind of socket that sent them.
     pub syn: BySource,
@@ -57,7 +56,7 @@ pub struct Egress {
 }
 
 /// SYNs by the kind of socket that sent them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BySource {
     /// TCP sockets: `connect`.
     pub tcp: u64,
@@ -84,7 +83,7 @@ impl BySource {
 }
 
 /// Differences of `/proc/net/snmp` and `/proc/net/netstat`, by their names there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelTcp {
     /// `Tcp: ActiveOpens`.
     pub active_opens: u64,
@@ -107,7 +106,7 @@ pub struct KernelTcp {
 }
 
 /// Differences of the uplink's own counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uplink {
     /// Packets sent.
     pub sent: u64,

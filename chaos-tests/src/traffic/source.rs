@@ -75,6 +75,7 @@ impl Source {
                 ..Egress::default()
             }),
             netdev_syn: Some(netdev_syn),
+            inbound_syn: None,
             kernel: Some(KernelTcp { active_opens: opened, syn_retransmits: again, ..KernelTcp::default() }),
             uplink: Some(Uplink { sent, received: sent }),
         }

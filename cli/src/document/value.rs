@@ -137,8 +137,12 @@ impl<'d> Value<'d> {
     pub fn table(&self) -> Option<Table<'d>> {
         let table = self.node.get_ref().as_table();
         if table.is_none() {
-            let name = &self.path;
-            self.complain(format!("{} is no table; write [{name}] and its keys below it", self.shown()));
+            let write = if self.path.ends_with(']') {
+                "{ key = value, … } here".into()
+            } else {
+                format!("[{}] and its keys below it", self.path)
+            };
+            self.complain(format!("{} is no table; write {write}", self.shown()));
         }
         Some(Table::new(self.document, self.path.clone(), table?, self.offset..self.node.span().end))
     }

@@ -3,7 +3,9 @@
 //! **Invariant.** What is written reads back as the same site.
 
 use super::super::document::ms_text;
+use super::guard::{prefix_text, rate_text};
 use std::fmt::Write;
+use stead_proto::guard::{Allowed, GuardPolicy};
 use stead_proto::id::Name;
 use stead_proto::service::{Check, Restart, RestartHow, Service};
 use stead_proto::site::{Driver, EndpointSpec, Site};
@@ -20,6 +22,7 @@ pub fn write(site: &Site) -> String {
     lines.say("voters_min", charter.voters_min);
     lines.say("pair", charter.pair);
     sections.push(lines.0);
+    sections.push(guard(&site.guard));
     sections.join("\n")
 }
 
@@ -81,6 +84,25 @@ fn endpoint(name: &Name, spec: &EndpointSpec) -> String {
     lines.say("title", quoted(&spec.holding.title));
     lines.say("message", quoted(&spec.holding.message));
     lines.say("retry_after", quoted(&format!("{}s", spec.holding.retry_after_s)));
+    lines.0
+}
+
+fn guard(policy: &GuardPolicy) -> String {
+    let mut lines = Lines::under("[guard]");
+    let rate = |rate| quoted(&rate_text(rate));
+    lines.say("limit", rate(policy.limit));
+    lines.say("ceiling", policy.ceiling.map_or_else(|| quoted("none"), rate));
+    lines.say("licence", quoted(&ms_text(policy.licence_ms)));
+    lines.say("renew", quoted(&ms_text(policy.renew_every_ms)));
+    let entry = |allowed: &Allowed| {
+        let port = allowed.port.map(|port| format!(", port = {port}")).unwrap_or_default();
+        let to = quoted(&prefix_text(allowed.to));
+        format!("\n  {{ to = {to}{port}, rate = {} }},", rate(allowed.rate))
+    };
+    let entries: String = policy.allowed.iter().map(entry).collect();
+    lines.say("allow", if entries.is_empty() { "[]".into() } else { format!("[{entries}\n]") });
+    let friends: Vec<String> = policy.friends.iter().map(|friend| prefix_text(*friend)).collect();
+    lines.say("friends", list(&friends));
     lines.0
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn signed_order() -> Signed<Order> {
     signed(Act::Remove(NodeId(300)))
 }
 
-fn matters() -> [(&'static str, Matter); 8] {
+fn matters() -> [(&'static str, Matter); 11] {
     every!(Matter:
         Move(name("www"));
         Vacant(name("www"));
@@ -47,6 +47,9 @@ fn matters() -> [(&'static str, Matter); 8] {
         Voters;
         OrderRefused(public(98));
         Roster;
+        OutboundFlood(NodeId(300));
+        InboundFlood(NodeId(300));
+        SensorBlind(NodeId(300));
     )
 }
 

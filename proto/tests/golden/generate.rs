@@ -1,5 +1,8 @@
 //! Random reports and commands: what was written is what is read, whatever it says.
 
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
@@ -10,6 +13,7 @@ use stead_proto::config::Change;
 use stead_proto::id::{Name, NodeId, PublicKey};
 use stead_proto::incident::Matter;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
+use stead_proto::lookout::{Attacked, Flood, InSeen, OutSeen, QueueSeen, TrafficSeen};
 use stead_proto::order::{Act, Order};
 use stead_proto::plan::{Epoch, Seat};
 use stead_proto::report::{ConfigSeen, GateSeen, LeaseSeen, LogSeen, Reach, Report, ServiceSeen};
@@ -17,7 +21,7 @@ use stead_proto::roster::Role;
 use stead_proto::sign::{Signed, Statement};
 
 use crate::parts::{CLUSTER, key, roles};
-use crate::reports;
+use crate::{reports, traffic};
 
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..300_u64, any::<u64>(), Just(u64::MAX)]
@@ -80,12 +84,96 @@ fn gate() -> impl Strategy<Value = GateSeen> {
         .prop_map(|(rung, slack_ms, shortfalls)| GateSeen { rung, slack_ms, shortfalls })
 }
 
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![any::<Ipv4Addr>().prop_map(IpAddr::V4), any::<Ipv6Addr>().prop_map(IpAddr::V6)]
+}
+
+fn one_of<T: Copy + Debug + 'static, const N: usize>(
+    all: [(&'static str, T); N],
+) -> impl Strategy<Value = T> {
+    select(all.map(|(_, value)| value).to_vec())
+}
+
+fn out_seen() -> impl Strategy<Value = OutSeen> {
+    (any::<[u32; 5]>(), of((address(), any::<u16>()))).prop_map(
+        |([syn, cut, forged, unanswered, destinations], top)| OutSeen {
+            syn,
+            cut,
+            forged,
+            unanswered,
+            destinations,
+            top,
+        },
+    )
+}
+
+fn in_seen() -> impl Strategy<Value = InSeen> {
+    (any::<[u32; 2]>(), one_of(traffic::inbound()), any::<bool>()).prop_map(
+        |([syn, queue_full], state, shielded)| InSeen {
+            syn,
+            queue_full,
+            state,
+            shielded,
+            fullest: shielded.then_some(QueueSeen { port: 443, used: syn, max: queue_full }),
+        },
+    )
+}
+
+fn flood() -> impl Strategy<Value = Flood> {
+    let when = (number(), of(number()));
+    let counts = (any::<u32>(), number(), number());
+    let said = (one_of(traffic::levels()), vec(one_of(traffic::detectors()), 0..9));
+    (when, counts, said, vec(address(), 0..4), vec(any::<String>(), 0..4)).prop_map(
+        |((began_unix_ms, ended_unix_ms), (peak, sent, escaped), (worst, detectors), targets, senders)| {
+            Flood { began_unix_ms, ended_unix_ms, worst, detectors, peak, sent, escaped, targets, senders }
+        },
+    )
+}
+
+fn attacked() -> impl Strategy<Value = Attacked> {
+    (number(), of(number()), any::<u32>(), number(), number()).prop_map(
+        |(began_unix_ms, ended_unix_ms, peak, received, queue_full)| Attacked {
+            began_unix_ms,
+            ended_unix_ms,
+            peak,
+            received,
+            queue_full,
+        },
+    )
+}
+
+fn traffic_seen() -> impl Strategy<Value = TrafficSeen> {
+    let alarms = vec((one_of(traffic::detectors()), one_of(traffic::levels())), 0..9);
+    let blinded = vec(one_of(traffic::detectors()), 0..9);
+    let records = (of(flood()), of(attacked()));
+    (out_seen(), in_seen(), one_of(traffic::postures()), alarms, records, blinded, of(any::<String>()))
+        .prop_map(|(out, inbound, posture, alarms, (flood, attack), blinded, meddled)| TrafficSeen {
+            out,
+            inbound,
+            posture,
+            alarms,
+            flood,
+            attack,
+            blinded,
+            meddled,
+        })
+}
+
 fn report() -> impl Strategy<Value = Report> {
     let counters = (node(), number(), number(), any::<[u8; 32]>(), number());
     let services = vec((named(), service()), 0..4);
     let unwell = vec(select(reports::full().unwell), 0..5);
-    (counters, config(), log(), services, vec(lease(), 0..4), vec(reach(), 0..4), gate(), unwell).prop_map(
-        |(counters, config, log, services, leases, reach, gate, unwell)| {
+    (
+        counters,
+        config(),
+        log(),
+        services,
+        vec(lease(), 0..4),
+        vec(reach(), 0..4),
+        gate(),
+        (unwell, traffic_seen()),
+    )
+        .prop_map(|(counters, config, log, services, leases, reach, gate, (unwell, traffic))| {
             let (from, incarnation, sequence, previous, unix_ms) = counters;
             Report {
                 from,
@@ -100,9 +188,9 @@ fn report() -> impl Strategy<Value = Report> {
                 reach,
                 gate,
                 unwell,
+                traffic,
             }
-        },
-    )
+        })
 }
 
 fn evidence() -> impl Strategy<Value = Vec<Signed<Report>>> {
@@ -131,6 +219,9 @@ fn matter() -> impl Strategy<Value = Matter> {
         node().prop_map(Matter::NodeUnwell),
         Just(Matter::Voters),
         Just(Matter::Roster),
+        node().prop_map(Matter::OutboundFlood),
+        node().prop_map(Matter::InboundFlood),
+        node().prop_map(Matter::SensorBlind),
         any::<[u8; 32]>().prop_map(|key| Matter::OrderRefused(PublicKey(key))),
     ]
 }

@@ -2,9 +2,11 @@
 //! cannot encode it cannot say: a report that is too long makes it mute.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use stead_proto::codec;
 use stead_proto::command::{Command, Ground};
+use stead_proto::detect::{Detector, Inbound, Level};
 use stead_proto::id::{Name, NodeId};
 use stead_proto::incident::{Incident, Line, Matter};
 use stead_proto::lease::{Message as Lease, Verdict};
@@ -12,6 +14,10 @@ use stead_proto::limits::{
     COMMAND_FRAME_BYTES_MAX, ENDPOINTS_MAX, FORMER_KEYS_MAX, INCIDENT_LINES_MAX, INCIDENTS_MAX,
     LEASE_FRAME_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, REPORT_FRAME_BYTES_MAX, SERVICES_MAX, SITE_HISTORY_MAX,
     SNAPSHOT_BYTES_MAX, TEXT_BYTES_MAX, VOTERS_MAX,
+};
+use stead_proto::lookout::{
+    Attacked, Flood, InSeen, OutSeen, Posture, QueueSeen, SENDER_BYTES_MAX, SENDERS_MAX, TARGETS_MAX,
+    TrafficSeen,
 };
 use stead_proto::memory::Memory;
 use stead_proto::message::Message;
@@ -39,6 +45,47 @@ fn name(number: usize) -> Name {
 /// One for each rung of the ladder that failed, one for a missing right, and one more.
 const SHORTFALLS: usize = 5;
 
+/// Every detector, target and program that a record may name.
+fn traffic() -> TrafficSeen {
+    let every = u32::MAX;
+    let address = IpAddr::from([0xff; 16]);
+    let flood = Flood {
+        began_unix_ms: u64::MAX,
+        ended_unix_ms: Some(u64::MAX),
+        worst: Level::Convict,
+        detectors: Detector::ALL.into(),
+        peak: every,
+        sent: u64::MAX,
+        escaped: u64::MAX,
+        targets: vec![address; TARGETS_MAX],
+        senders: vec!["x".repeat(SENDER_BYTES_MAX); SENDERS_MAX],
+    };
+    let attack = Attacked {
+        began_unix_ms: u64::MAX,
+        ended_unix_ms: Some(u64::MAX),
+        peak: every,
+        received: u64::MAX,
+        queue_full: u64::MAX,
+    };
+    let top = Some((address, u16::MAX));
+    TrafficSeen {
+        out: OutSeen { syn: every, cut: every, forged: every, unanswered: every, destinations: every, top },
+        inbound: InSeen {
+            syn: every,
+            queue_full: every,
+            state: Inbound::UnderAttack,
+            shielded: true,
+            fullest: Some(QueueSeen { port: u16::MAX, used: every, max: every }),
+        },
+        posture: Posture::Throttled,
+        alarms: Detector::ALL.map(|detector| (detector, Level::Convict)).into(),
+        flood: Some(flood),
+        attack: Some(attack),
+        blinded: Detector::ALL.into(),
+        meddled: Some(text()),
+    }
+}
+
 fn report() -> Report {
     let lease = |number| LeaseSeen {
         endpoint: name(number),
@@ -55,6 +102,7 @@ fn report() -> Report {
         leases: (0..ENDPOINTS_MAX).map(lease).collect(),
         reach: vec![(NODE, Reach { heard_ms_ago: u32::MAX, rtt_us: u32::MAX }); NODES_MAX],
         gate: GateSeen { rung: "lifetime".into(), slack_ms: u32::MAX, shortfalls: vec![text(); SHORTFALLS] },
+        traffic: traffic(),
         ..reports::full()
     }
 }

@@ -20,6 +20,7 @@ mod parts;
 mod reports;
 mod sample;
 mod sites;
+mod traffic;
 mod views;
 
 use sample::{Sample, Samples};
@@ -33,6 +34,7 @@ pub(crate) fn all() -> Samples {
     parts::add(&mut samples);
     sites::add(&mut samples);
     reports::add(&mut samples);
+    traffic::add(&mut samples);
     messages::add(&mut samples);
     commands::add(&mut samples);
     views::add(&mut samples);

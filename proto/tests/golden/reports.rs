@@ -4,6 +4,7 @@ use stead_proto::health::Reason;
 use stead_proto::id::NodeId;
 use stead_proto::limits::{COMMAND_FRAME_BYTES_MAX, LEASE_FRAME_BYTES_MAX, REPORT_FRAME_BYTES_MAX};
 use stead_proto::liveness::Liveness;
+use stead_proto::lookout::TrafficSeen;
 use stead_proto::memory::{Memories, Memory};
 use stead_proto::report::{
     ConfigSeen, GateSeen, LeaseSeen, LogSeen, Reach, Report, ServiceSeen, Unwell, link,
@@ -12,6 +13,7 @@ use stead_proto::sign::{Signed, Statement};
 
 use crate::parts::{CLUSTER, UNIX_MS, epoch, key, name};
 use crate::sample::{Samples, every};
+use crate::traffic;
 
 fn services() -> [(&'static str, ServiceSeen); 4] {
     every!(ServiceSeen:
@@ -73,6 +75,7 @@ fn first() -> Report {
         reach: Vec::new(),
         gate: GateSeen::default(),
         unwell: Vec::new(),
+        traffic: TrafficSeen::default(),
     }
 }
 
@@ -91,6 +94,7 @@ pub(crate) fn full() -> Report {
         reach: vec![(NodeId(1), reach()), (NodeId(3), Reach { heard_ms_ago: 0, rtt_us: 0 })],
         gate: gate_seen(),
         unwell: unwell().map(|(_, why)| why).into(),
+        traffic: traffic::seen(),
     }
 }
 

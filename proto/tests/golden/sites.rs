@@ -8,6 +8,7 @@ use stead_proto::site::{Charter, Complaint, Driver, EndpointSpec, HoldingText, S
 
 use crate::parts::name;
 use crate::sample::{Samples, every};
+use crate::traffic;
 
 fn checks() -> [(&'static str, Check); 3] {
     every!(Check:
@@ -79,6 +80,7 @@ pub(crate) fn site() -> Site {
         services: services().into_iter().map(|service| (service.name.clone(), service)).collect(),
         endpoints: BTreeMap::from_iter([name("www"), name("dns")].into_iter().zip(endpoints())),
         charter: charter(),
+        guard: traffic::policy(),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use stead_proto::admin::{
-    Answer, EndpointStatus, HandshakeRefusal, PeerRefusal, PeerStatus, Request, Status, TransportSeen,
+    Answer, EndpointStatus, HandshakeRefusal, PeerRefusal, PeerStatus, Request, RungSeen, Status,
+    TransportSeen,
 };
 use stead_proto::command::Outcome;
 use stead_proto::id::NodeId;
@@ -105,6 +106,16 @@ fn endpoint() -> EndpointStatus {
     }
 }
 
+fn rung() -> RungSeen {
+    RungSeen {
+        part: "egress sensor".into(),
+        rung: "kernel counters".into(),
+        best: false,
+        cost: "raw SYNs that answer nobody".into(),
+        remedy: "install a kernel with BPF".into(),
+    }
+}
+
 fn status() -> Status {
     let silent = PeerStatus { heard_ms_ago: None, report: None, ..peer(Liveness::Lost) };
     Status {
@@ -118,6 +129,7 @@ fn status() -> Status {
         peers: vec![peer(Liveness::Up), silent],
         endpoints: vec![endpoint()],
         transport: transport(),
+        rungs: vec![rung(), RungSeen::default()],
     }
 }
 
@@ -150,5 +162,6 @@ pub(crate) fn add(samples: &mut Samples) {
     samples.add_all("admin::HandshakeRefusal", handshakes(), ADMIN_FRAME_BYTES_MAX);
     samples.add("admin::PeerRefusal", peer_refusal(), ADMIN_FRAME_BYTES_MAX);
     samples.add("admin::TransportSeen", transport(), ADMIN_FRAME_BYTES_MAX);
+    samples.add("admin::RungSeen", rung(), ADMIN_FRAME_BYTES_MAX);
     samples.add("admin::EndpointStatus", endpoint(), ADMIN_FRAME_BYTES_MAX);
 }

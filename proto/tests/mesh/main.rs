@@ -2,6 +2,7 @@
 //! that is given: the way from an event to an endpoint served elsewhere, without any I/O.
 #![allow(missing_docs, clippy::as_conversions, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod alarms;
 mod faults;
 mod roster;
 mod takeover;

@@ -359,7 +359,7 @@ impl World {
                 }
                 self.push(arrival, id, Event::Proposed { ticket, done });
             }
-            Effect::Follow { .. } => {}
+            Effect::Follow { .. } | Effect::License => {}
             Effect::Admit { term, .. } => self.admitted.push(term),
             Effect::KeepMemories(memories) => self.node(id).memories = memories,
             Effect::Join => self.node(id).joined = true,
