@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn what_is_not_said_is_the_default() {
         assert_eq!(policy(""), GuardPolicy::default());
-        assert_eq!(policy("ceiling = \"none\""), GuardPolicy::default());
+        let boundless = GuardPolicy { ceiling: None, ..GuardPolicy::default() };
+        assert_eq!(policy("ceiling = \"none\""), boundless);
     }
 
     #[test]
