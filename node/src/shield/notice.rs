@@ -76,6 +76,14 @@ pub enum ShieldError {
          and except the endpoint's ports); {ALONE}"
     )]
     Starved,
+    /// The proxy answers nobody of one family.
+    #[error(
+        "the kernel's synproxy answers no SYN over {family}: it drops those whose checksum the network card did not          verify (IPv6, up to Linux 6.18 at least), so the shield leaves {family} alone until the agent starts again; see          `ethtool -k` for rx-checksumming; {ALONE}"
+    )]
+    Mute {
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+    },
     /// The kernel does not list connections.
     #[error("the shield cannot see which connections to spare: {0}")]
     Connections(#[from] DiagError),

@@ -46,6 +46,8 @@ const STARVED_AFTER: Duration = Duration::from_secs(5);
 const STARVED_SYNS: u64 = 100;
 /// After that it is not tried again for a while.
 const STARVED_PAUSE: Duration = Duration::from_secs(600);
+/// A family of which so many SYNs came to the proxy without one answer is left alone.
+const MUTE_SYNS: u64 = 5;
 /// What the proxy has done lies here, in the network namespace of the thread that reads it.
 const COUNTS: &str = "/proc/thread-self/net/stat/synproxy";
 
@@ -81,6 +83,8 @@ pub struct Shield {
     cookies: Cookies,
     stage: Stage,
     guarded: BTreeSet<SocketAddr>,
+    /// Families that the kernel's proxy does not answer.
+    mute: BTreeSet<Family>,
     /// Connections that pass the proxy by.
     bypass: BTreeSet<Flow>,
     /// Connections that may need the proxy although they pass it by, or although they are not guarded any more.
@@ -88,6 +92,26 @@ pub struct Shield {
     /// How many needed the proxy when that was looked at last.
     needing: usize,
     starved_last: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    Ip4,
+    Ip6,
+}
+
+impl Family {
+    fn of(to: SocketAddr) -> Self {
+        if to.is_ipv4() { Self::Ip4 } else { Self::Ip6 }
+    }
+
+    fn mute(self) -> ShieldError {
+        let family = match self {
+            Self::Ip4 => "IPv4",
+            Self::Ip6 => "IPv6",
+        };
+        ShieldError::Mute { family }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +142,7 @@ impl Shield {
             cookies,
             stage: Stage::Lowered,
             guarded: BTreeSet::new(),
+            mute: BTreeSet::new(),
             bypass: BTreeSet::new(),
             owed: BTreeSet::new(),
             needing: 0,
@@ -141,13 +166,22 @@ impl Shield {
         let places = endpoints.iter().flat_map(|(address, ports)| {
             ports.iter().map(|port| SocketAddr::new(address.to_canonical(), *port))
         });
-        let guarded: BTreeSet<_> = places.collect();
-        if guarded.is_empty() {
+        let wanted: BTreeSet<_> = places.collect();
+        if wanted.is_empty() {
             return Err(ShieldError::Nothing);
+        }
+        let guarded: BTreeSet<_> =
+            wanted.iter().copied().filter(|to| !self.mute.contains(&Family::of(*to))).collect();
+        if guarded.is_empty() {
+            return Err(wanted.first().map_or(ShieldError::Nothing, |to| Family::of(*to).mute()));
         }
         if guarded.len() > GUARDED_MAX {
             return Err(ShieldError::TooMany(guarded.len()));
         }
+        self.guard(guarded)
+    }
+
+    fn guard(&mut self, guarded: BTreeSet<SocketAddr>) -> Result<(), ShieldError> {
         if self.is_raised() && guarded == self.guarded {
             return Ok(());
         }
@@ -200,16 +234,14 @@ impl Shield {
     /// To be called about once a second: ends the draining, and lowers a shield that keeps visitors out.
     ///
     /// # Errors
-    /// [`ShieldError::Starved`] when the shield was lowered for that; else what went wrong with looking, which is
-    /// tried again with the next call.
+    /// [`ShieldError::Starved`] when the shield was lowered for that, [`ShieldError::Mute`] when it was for one
+    /// family; else what went wrong with looking, which is tried again with the next call.
     pub fn tend(&mut self) -> Result<State, ShieldError> {
         match self.stage {
             Stage::Lowered => {}
             Stage::Raised { since, before, visitors } => {
-                let now = counts().unwrap_or_default();
-                let silent = now.handshakes == before.handshakes && now.refused == before.refused;
-                let flooded = now.syns.saturating_sub(before.syns) >= STARVED_SYNS;
-                if silent && flooded && visitors > 0 && since.elapsed() >= STARVED_AFTER {
+                self.leave_the_mute()?;
+                if visitors > 0 && since.elapsed() >= STARVED_AFTER && is_starved(before) {
                     self.lower()?;
                     self.starved_last = Some(Instant::now());
                     return Err(ShieldError::Starved);
@@ -280,6 +312,26 @@ impl Shield {
         Some(Notice::Abandoned { guarded })
     }
 
+    /// Guards no more what the kernel's proxy does not answer for.
+    fn leave_the_mute(&mut self) -> Result<(), ShieldError> {
+        let listed =
+            nft::list(&["list", "counters", "table", "inet", "stead_shield"]).map_err(ShieldError::Nft)?;
+        let [asked4, asked6, answered4, answered6] =
+            rules::COUNTERS.map(|name| packets(&listed, name).unwrap_or(0));
+        let mute = [(Family::Ip4, asked4, answered4), (Family::Ip6, asked6, answered6)]
+            .into_iter()
+            .find(|(_, asked, answered)| *asked >= MUTE_SYNS && *answered == 0);
+        let Some((family, ..)) = mute else { return Ok(()) };
+        let rest: BTreeSet<_> = self.guarded.iter().copied().filter(|to| Family::of(*to) != family).collect();
+        if rest.is_empty() {
+            self.lower()?;
+        } else {
+            self.guard(rest)?;
+        }
+        self.mute.insert(family);
+        Err(family.mute())
+    }
+
     fn drain(&mut self, since: Instant, complete: bool) -> Result<(), ShieldError> {
         let now = self.owed_now(&mut Diag::open()?)?;
         self.needing = now.len();
@@ -334,6 +386,19 @@ pub fn counts() -> Option<Counts> {
         counts.handshakes += next()?;
     }
     Some(counts)
+}
+
+/// Whether SYNs were answered, and nothing ever came back.
+fn is_starved(before: Counts) -> bool {
+    let now = counts().unwrap_or_default();
+    let silent = now.handshakes == before.handshakes && now.refused == before.refused;
+    silent && now.syns.saturating_sub(before.syns) >= STARVED_SYNS
+}
+
+/// The packets of a named counter in a listing.
+fn packets(listed: &str, counter: &str) -> Option<u64> {
+    let (_, behind) = listed.split_once(&format!("counter {counter} {{"))?;
+    behind.split_once("packets ")?.1.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Takes everything out of the kernel at once: for who uninstalls the agent. Connections that the proxy let in break.
@@ -413,5 +478,15 @@ mod tests {
         assert_eq!(places("elements = { 2001:db8::1 . 443 }"), ["[2001:db8::1]:443".parse().unwrap()]);
         assert_eq!(places("table inet stead_shield { set guarded6 { } }"), []);
         assert_eq!(places("elements = { nonsense, 1.2.3 . 4 }"), []);
+    }
+
+    #[test]
+    fn a_counter_is_found_by_its_whole_name() {
+        let text = "table inet stead_shield {\n\tcounter asked4 {\n\t\tpackets 7 bytes 420\n\t}\n\tcounter asked {\n\t\tpackets \
+                    9 bytes 1\n\t}\n}\n";
+        assert_eq!(
+            [packets(text, "asked4"), packets(text, "asked"), packets(text, "ask")],
+            [Some(7), Some(9), None]
+        );
     }
 }

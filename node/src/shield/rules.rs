@@ -15,6 +15,17 @@
 //! table either way. For the same reason `nf_conntrack_tcp_loose` stays as it is: both states of an unknown ACK
 //! (`new` and `invalid`) go to the proxy.
 //!
+//! When a cookie came back, the kernel's proxy dials the listener from the visitor's address, over loopback. Two of
+//! these packets need help, in `dialled` and `tracked`:
+//! - Its ACK carries a timestamp that is already the listener's, and then has it translated once more. Since
+//!   Linux 6.15 listeners refuse that (`TcpExt:TSEcrRejected`), and handshakes stall for seconds: 1 of 250, of those
+//!   that meet a full queue most. What conntrack does not see is not translated.
+//! - Conntrack then has no ACK of the visitor's until the first data, and would forget a quiet visitor after a minute.
+//!   With a timeout of its own it is [`QUIET_S`] seconds.
+//!
+//! What the proxy is asked and what it answers is counted for each family, because the kernel's proxy drops IPv6 SYNs
+//! whose checksum the NIC did not verify (it takes them for IPv4), without counting them anywhere.
+//!
 //! **Invariant.** Each script is one transaction, and only ever about the table [`TABLE`]. While a connection lives
 //! that the proxy let in, the chain `proxy` stands, reachable or not: with it go the kernel's hooks that
 //! translate sequence numbers and timestamps.
@@ -38,10 +49,18 @@ pub(super) const GRACE: Duration = Duration::from_secs(4);
 /// The timestamps that the proxy may have given to who answers within the grace, around the moment of raising.
 const CLOCK_BEFORE_MS: u32 = 1_000;
 const CLOCK_AFTER_MS: u32 = 20_000;
+/// A visitor who is let in and neither says nor hears anything for so long is forgotten.
+const QUIET_S: u32 = 300;
+/// Before conntrack (-200), and before whoever marks packets in its place (-300).
+const DIALLED_PRIORITY: i32 = -310;
 /// Before mangle (-150) and all filters, after conntrack.
 const ACK_PRIORITY: i32 = -180;
 /// After filters (0), firewalld (10), security (50) and NAT (100); before conntrack's end.
 const SYN_PRIORITY: i32 = 200;
+
+/// SYNs that came to the proxy, and SYN-ACKs that left it or a listener behind it.
+pub(super) const COUNTERS: [&str; 4] = ["asked4", "asked6", "answered4", "answered6"];
+const FLAGS: &str = "tcp flags & (fin | syn | rst | ack)";
 
 /// What the proxy offers in the listener's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,10 +101,24 @@ pub fn raised(guarded: &[Guarded], bypass: &BTreeSet<Flow>, clock_ms: u32) -> St
             BYPASS_MAX + BYPASS_SPARE
         );
     }
+    for counter in COUNTERS {
+        let _ = writeln!(text, "add counter {TABLE} {counter}");
+    }
     let _ = writeln!(text, "add set {TABLE} grace {{ type inet_service; flags timeout; }}");
     let _ = writeln!(text, "add chain {TABLE} proxy");
-    for (chain, priority) in [("ack", ACK_PRIORITY), ("syn", SYN_PRIORITY)] {
-        let place = format!("type filter hook input priority {priority}; policy accept;");
+    for (family, protocol) in [("4", "ip"), ("6", "ip6")] {
+        let _ = writeln!(
+            text,
+            "add ct timeout {TABLE} quiet{family} {{ protocol tcp; l3proto {protocol}; policy = {{ syn_recv : {QUIET_S} }}; }}"
+        );
+    }
+    for (chain, hook, priority) in [
+        ("ack", "input", ACK_PRIORITY),
+        ("syn", "input", SYN_PRIORITY),
+        ("dialled", "output", DIALLED_PRIORITY),
+        ("tracked", "output", SYN_PRIORITY),
+    ] {
+        let place = format!("type filter hook {hook} priority {priority}; policy accept;");
         let _ = writeln!(text, "add chain {TABLE} {chain} {{ {place} }}");
     }
     for address in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
@@ -118,14 +151,27 @@ pub fn raised(guarded: &[Guarded], bypass: &BTreeSet<Flow>, clock_ms: u32) -> St
     ack.push("jump proxy".into());
     let syn = [
         "iif lo return".into(),
-        "tcp flags & (fin | syn | rst | ack) != syn return".into(),
+        format!("{FLAGS} != syn return"),
         "ct state != new return".into(),
         bypassed("ip", "4"),
         bypassed("ip6", "6"),
+        "ip daddr . tcp dport @guarded4 counter name asked4".into(),
+        "ip6 daddr . tcp dport @guarded6 counter name asked6".into(),
         "jump proxy".into(),
     ];
     text += &rules("ack", &ack);
     text += &rules("syn", &syn);
+    for (word, set) in [("ip", "4"), ("ip6", "6")] {
+        // Whose source is somebody else's address is the proxy's; others are this host's own visits.
+        let to = format!("{word} daddr . tcp dport @guarded{set} fib saddr type != local");
+        let dialled = format!("oif lo {FLAGS} == ack {to} notrack");
+        let tracked = format!("oif lo {FLAGS} == syn ct state new {to} ct timeout set \"quiet{set}\"");
+        // Of what conntrack knows only the proxy's answers are, and those of listeners that it dialled.
+        let from = format!("{word} saddr . tcp sport @guarded{set}");
+        let answered = format!("{FLAGS} == syn | ack ct state established {from} counter name answered{set}");
+        text += &rules("dialled", &[dialled]);
+        text += &rules("tracked", &[tracked, answered]);
+    }
     text
 }
 
@@ -275,7 +321,8 @@ mod tests {
             [raised(&guarded(), &BTreeSet::new(), 1), lowered(&BTreeSet::from([80])), removal()].concat();
         for line in scripts.lines() {
             let words: Vec<_> = line.split(' ').collect();
-            assert_eq!(words[2..4], ["inet", "stead_shield"], "{line}");
+            let at = if line.starts_with("add ct timeout") { 3 } else { 2 };
+            assert_eq!(words[at..at + 2], ["inet", "stead_shield"], "{line}");
         }
     }
 }
