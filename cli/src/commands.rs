@@ -10,6 +10,7 @@ mod orders;
 mod pages;
 mod session;
 mod site;
+mod syn;
 mod watch;
 
 use crate::args::{Cli, Command, SiteCommand};
@@ -42,6 +43,8 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
             on_runtime(session()?, async |s| look::incidents(s, *open).await)
         }
         Command::Why { endpoint } => on_runtime(session()?, async |s| look::why(s, endpoint).await),
+        Command::Syn { watch: false } => on_runtime(session()?, syn::once),
+        Command::Syn { watch: true } => on_runtime(session()?, syn::watch),
         Command::Watch { interval } => on_runtime(session()?, async |s| watch::run(s, *interval).await),
         Command::Move { endpoint, to, no_wait } => {
             on_runtime(session()?, async |s| orders::move_to(s, endpoint, to, !no_wait).await)

@@ -6,6 +6,7 @@ mod mesh;
 mod order;
 mod paint;
 mod site;
+mod syn;
 mod table;
 mod why;
 
@@ -13,15 +14,17 @@ pub(crate) use mesh::{endpoints, health_word, incident, incidents, nodes, servic
 pub(crate) use order::{admitted, checked, done, made};
 pub(crate) use paint::Paint;
 pub(crate) use site::{site_history, site_show};
+pub(crate) use syn::{syn, traces};
 pub(crate) use why::why;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::agreement::Agreement;
-    use crate::ask::Answers;
+    use crate::ask::{Answers, Heard};
     use crate::json::{Admitted, Document, Done, Incidents, Made, MadeNode, Nodes, Services};
     use crate::{sample, view};
+    use stead_proto::id::NodeId;
 
     fn shown(answers: &Answers) -> String {
         status(&view::mesh(&Agreement::of(answers)), Paint::Plain, sample::NOW_UNIX_MS)
@@ -63,6 +66,11 @@ mod tests {
     }
 
     #[test]
+    fn status_with_floods_in_and_out() {
+        insta::assert_snapshot!(shown(&sample::flooded()));
+    }
+
+    #[test]
     fn status_without_a_leader() {
         insta::assert_snapshot!(shown(&sample::leaderless()));
     }
@@ -100,6 +108,61 @@ mod tests {
     #[test]
     fn why_with_the_service_down_everywhere() {
         insta::assert_snapshot!(explained(&sample::holding_page()));
+    }
+
+    fn traffic(answers: &Answers) -> String {
+        syn(&view::syn(&Agreement::of(answers)), Paint::Plain, sample::NOW_UNIX_MS)
+    }
+
+    #[test]
+    fn syn_of_a_calm_mesh() {
+        insta::assert_snapshot!(traffic(&sample::healthy()));
+    }
+
+    #[test]
+    fn syn_with_floods_in_and_out() {
+        insta::assert_snapshot!(traffic(&sample::flooded()));
+    }
+
+    #[test]
+    fn syn_after_the_floods() {
+        let mut answers = sample::flooded();
+        for id in 1..=2 {
+            let seen = &mut sample::status(&mut answers, id).own.traffic;
+            let over = Some(sample::NOW_UNIX_MS - 3_000);
+            seen.flood.iter_mut().for_each(|flood| flood.ended_unix_ms = over);
+            seen.attack.iter_mut().for_each(|attack| attack.ended_unix_ms = over);
+            (seen.alarms, seen.blinded, seen.meddled) = (Vec::new(), Vec::new(), None);
+        }
+        insta::assert_snapshot!(traffic(&answers));
+    }
+
+    #[test]
+    fn syn_with_a_silent_node_one_that_disagrees_and_one_that_never_reported() {
+        let mut answers = sample::silent(&[2]);
+        sample::status(&mut answers, 1).state.digest = [0xbb; 32];
+        let why = "no address is known".to_string();
+        answers.insert(NodeId(4), Heard { name: sample::name("d"), answer: Err(why), via: None });
+        insta::assert_snapshot!(traffic(&answers));
+    }
+
+    #[test]
+    fn the_json_of_syn_keeps_its_shape() {
+        let mut answers = sample::flooded();
+        answers.remove(&NodeId(3));
+        let shown = view::syn(&Agreement::of(&answers));
+        insta::assert_snapshot!(format!("{:#}", shown.to_json()));
+    }
+
+    #[test]
+    fn only_what_is_more_than_a_figure_is_worth_a_new_picture_of_traffic() {
+        let moods = |answers: &Answers| view::moods(&view::syn(&Agreement::of(answers)));
+        let calm = sample::healthy();
+        let mut busier = sample::healthy();
+        sample::status(&mut busier, 1).own.traffic.out.syn = 500;
+        assert_eq!(moods(&busier), moods(&calm));
+        let (before, after) = (moods(&calm), moods(&sample::flooded()));
+        assert!(before.keys().all(|node| before[node] != after[node]), "{after:#?}");
     }
 
     #[test]

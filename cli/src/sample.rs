@@ -10,13 +10,13 @@ use stead_proto::admin::{
     TransportSeen,
 };
 use stead_proto::codec;
-use stead_proto::detect::Inbound;
+use stead_proto::detect::{Detector, Inbound, Level};
 use stead_proto::genesis::Genesis;
 use stead_proto::id::{ClusterId, Name, NodeId, PublicKey};
 use stead_proto::incident::Incidents;
 use stead_proto::limits::ADMIN_FRAME_BYTES_MAX;
 use stead_proto::liveness::Liveness;
-use stead_proto::lookout::{InSeen, OutSeen, Posture, TrafficSeen};
+use stead_proto::lookout::{Attacked, Flood, InSeen, OutSeen, Posture, TrafficSeen};
 use stead_proto::plan::{Epoch, Plan, Seat};
 use stead_proto::report::{ConfigSeen, GateSeen, LogSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
@@ -101,6 +101,46 @@ pub(crate) fn refused() -> Answers {
     answers
 }
 
+/// Node a is flooded, b sends a flood, and the witness has neither a limit nor BPF.
+pub(crate) fn flooded() -> Answers {
+    let mut answers = healthy();
+    let began_unix_ms = NOW_UNIX_MS - 42_000;
+    let seen = &mut status(&mut answers, 1).own.traffic;
+    (seen.inbound.syn, seen.inbound.queue_full) = (90_000, 70_000);
+    (seen.inbound.state, seen.inbound.shielded) = (Inbound::UnderAttack, true);
+    let (peak, received, queue_full) = (91_000, 3_780_000, 2_940_000);
+    seen.attack = Some(Attacked { began_unix_ms, peak, received, queue_full, ended_unix_ms: None });
+    let seen = &mut status(&mut answers, 2).own.traffic;
+    seen.posture = Posture::Throttled;
+    let top = Some(("203.0.113.80".parse().unwrap(), 987));
+    seen.out = OutSeen { syn: 1_012, cut: 1_002, forged: 1_000, unanswered: 990, destinations: 14, top };
+    seen.alarms = vec![
+        (Detector::Provenance, Level::Convict),
+        (Detector::Magnitude, Level::Suspect),
+        (Detector::Conservation, Level::Blind),
+    ];
+    seen.blinded = vec![Detector::Conservation];
+    seen.meddled = Some("our filter at tc egress was removed, and is back".into());
+    seen.flood = Some(Flood {
+        began_unix_ms,
+        worst: Level::Convict,
+        detectors: vec![Detector::Provenance, Detector::Magnitude],
+        peak: 1_030,
+        sent: 42_504,
+        escaped: 433,
+        targets: vec!["203.0.113.80".parse().unwrap(), "2001:db8::80".parse().unwrap()],
+        senders: vec!["udevd\x1b[2J[4242] /tmp/.x (deleted)".into()],
+        ended_unix_ms: None,
+    });
+    let seen = &mut status(&mut answers, 3).own.traffic;
+    (seen.posture, seen.inbound.state) = (Posture::Unlimited, Inbound::Blind);
+    seen.alarms = [Detector::Provenance, Detector::RawOther].map(|d| (d, Level::Blind)).into();
+    for id in 1..=3 {
+        status(&mut answers, id).state.incidents = alarms();
+    }
+    answers
+}
+
 /// Nobody leads.
 pub(crate) fn leaderless() -> Answers {
     let mut answers = healthy();
@@ -165,6 +205,23 @@ fn incidents() -> Incidents {
             "closed_unix_ms": null, "lines_dropped": 0,
             "lines": [line(60_000, "disk full: no writes until there is room")],
         },
+    });
+    serde_json::from_value(incidents).unwrap()
+}
+
+/// Those of floods and of a lost sensor.
+fn alarms() -> Incidents {
+    let open = |id: u64, matter: &str, node: u64, text: &str| {
+        let line = serde_json::json!({ "unix_ms": NOW_UNIX_MS - 42_000, "text": text });
+        serde_json::json!({
+            "id": id, "matter": { matter: node }, "opened_unix_ms": NOW_UNIX_MS - 42_000,
+            "closed_unix_ms": null, "lines_dropped": 0, "lines": [line],
+        })
+    };
+    let incidents = serde_json::json!({
+        "121": open(121, "InboundFlood", 1, "a is flooded with SYNs from outside"),
+        "122": open(122, "OutboundFlood", 2, "b opens more connections than its limit"),
+        "123": open(123, "SensorBlind", 2, "b: our filter at tc egress was removed\u{1b}[2J"),
     });
     serde_json::from_value(incidents).unwrap()
 }

@@ -8,11 +8,15 @@ mod facts;
 mod incident;
 mod node;
 mod service;
+mod traces;
+mod traffic;
 mod transport;
 mod why;
 
 pub(crate) use facts::{changes, facts};
 pub(crate) use incident::{incident, incidents};
+pub(crate) use traces::{SAMPLES_MAX, Trace, Traces};
+pub(crate) use traffic::{moods, syn};
 pub(crate) use why::{unfit, why};
 
 use crate::agreement::Agreement;

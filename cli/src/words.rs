@@ -36,6 +36,16 @@ pub(crate) fn date(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// A text that another machine chose, fit for a terminal: programs and files may be named by an attacker.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || is_invisible(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Marks that turn the direction of a line, or hide in it (Unicode TR 36, TR 9).
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 /// This machine's wall clock, in milliseconds since 1970.
 pub(crate) fn now_unix_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -57,6 +67,11 @@ mod tests {
         ] {
             assert_eq!(date(unix_s * 1_000), text);
         }
+    }
+
+    #[test]
+    fn no_name_of_a_program_reaches_the_terminal_as_more_than_a_name() {
+        assert_eq!(harmless("sh\x1b[2J\n[1]\u{202e} é/ü"), "sh\u{fffd}[2J\u{fffd}[1]\u{fffd} é/ü");
     }
 
     #[test]

@@ -55,16 +55,16 @@ fn picture(session: &Session, mesh: &Mesh, now_unix_ms: u64) -> String {
 }
 
 /// Home; each line erased behind its end; everything below erased. No flicker, little to send.
-fn redrawn(picture: &str) -> String {
+pub(super) fn redrawn(picture: &str) -> String {
     let lines: String = picture.lines().map(|line| format!("{line}\x1b[K\r\n")).collect();
     format!("\x1b[H{lines}\x1b[J")
 }
 
 /// A cleared screen without a cursor, until dropped.
-struct Screen;
+pub(super) struct Screen;
 
 impl Screen {
-    fn open() -> Self {
+    pub(super) fn open() -> Self {
         let _ = write!(io::stdout().lock(), "\x1b[?25l\x1b[2J");
         Self
     }

@@ -1,6 +1,6 @@
 //! What is wrong with a mesh, and what to do about it.
 
-use crate::json::{Endpoint, Health, Mesh, Node, Service};
+use crate::json::{Endpoint, Health, Incident, Mesh, Node, Service};
 
 /// How the mesh is, and what to do, the most urgent first.
 pub(super) fn mesh(mesh: &Mesh, quorum: bool) -> (Health, Vec<String>) {
@@ -27,6 +27,9 @@ pub(super) fn mesh(mesh: &Mesh, quorum: bool) -> (Health, Vec<String>) {
                 .into(),
         );
     }
+    let urgent = ["outbound-flood", "inbound-flood", "sensor-blind"];
+    let about = |matter| mesh.incidents.iter().filter(move |incident| incident.matter == matter);
+    wrong.extend(urgent.into_iter().flat_map(about).filter_map(alarm));
     wrong.extend(mesh.nodes.iter().filter_map(answer));
     wrong.extend(mesh.nodes.iter().flat_map(complaints));
     wrong.extend(mesh.services.iter().filter_map(failing));
@@ -78,6 +81,20 @@ fn served(endpoint: &Endpoint, services: &[Service]) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+/// A flood, or a sensor that was lost.
+fn alarm(incident: &Incident) -> Option<String> {
+    let what = match incident.matter {
+        "outbound-flood" => {
+            "`stead syn` shows how much of it leaves, to whom, and which programs may be behind it. If none of them \
+             is yours, do not trust that server any more."
+        }
+        "inbound-flood" => "it defends itself; `stead syn` shows how it bears it.",
+        "sensor-blind" => "`stead doctor` says what it cannot see, and what to do.",
+        _ => return None,
+    };
+    Some(format!("{} (incident {}): {what}", incident.title, incident.id))
 }
 
 /// A node that does not answer, or says something else than the rest.

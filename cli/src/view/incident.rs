@@ -1,6 +1,7 @@
 //! Incidents, with names instead of numbers.
 
 use crate::json::{Incident, Line};
+use crate::words::harmless;
 use stead_proto::incident::{self, Matter};
 use stead_proto::state::State;
 
@@ -18,7 +19,7 @@ pub(crate) fn incident(state: &State, incident: &incident::Incident) -> Incident
         open: incident.closed_unix_ms.is_none(),
         opened_unix_ms: incident.opened_unix_ms,
         closed_unix_ms: incident.closed_unix_ms,
-        lines: incident.lines.iter().map(|l| Line { unix_ms: l.unix_ms, text: l.text.clone() }).collect(),
+        lines: incident.lines.iter().map(|l| Line { unix_ms: l.unix_ms, text: harmless(&l.text) }).collect(),
         lines_dropped: incident.lines_dropped,
     }
 }
