@@ -8,13 +8,12 @@
 //! what arrives is a reason to defend, and never makes anybody hostile.
 
 use crate::time::Span;
-use serde::{Deserialize, Serialize};
 
 /// How often the sensors are read.
 pub const TICK: Span = Span::from_ms(100);
 
 /// One reading of all sensors: what was counted since the one before.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// The time that it covers: about one [`TICK`], more after a pause of the agent.
     pub elapsed: Span,
@@ -29,7 +28,7 @@ pub struct Sample {
 }
 
 /// Outbound SYNs (without ACK) and their answers, as seen at tc by BPF; both address families together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Egress {
     /// By the kind of socket that sent them.
     pub syn: BySource,
@@ -55,7 +54,7 @@ pub struct Egress {
 }
 
 /// SYNs by the kind of socket that sent them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BySource {
     /// TCP sockets: `connect`.
     pub tcp: u64,
@@ -82,7 +81,7 @@ impl BySource {
 }
 
 /// Differences of `/proc/net/snmp` and `/proc/net/netstat`, by their names there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KernelTcp {
     /// `Tcp: ActiveOpens`.
     pub active_opens: u64,
@@ -105,7 +104,7 @@ pub struct KernelTcp {
 }
 
 /// Differences of the uplink's own counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uplink {
     /// Packets sent.
     pub sent: u64,

@@ -33,14 +33,13 @@ use super::level::{Alarm, Level, Reading};
 use super::window::Window;
 use crate::telemetry::Sample;
 use crate::time::{Instant, Span};
-use serde::{Deserialize, Serialize};
 
 const QUEUE_FULL_MAX: u64 = 100;
 /// The share of the cookies that real visitors at least bring back: a fifth.
 const SHARE: u64 = 5;
 
 /// Whether we are flooded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inbound {
     /// The kernel's counters are missing.
     #[default]

@@ -18,10 +18,9 @@
 //! **Invariant.** It never convicts: an upgrade of the system or another administrator's tool does this too.
 
 use super::level::{Level, Reading};
-use serde::{Deserialize, Serialize};
 
 /// What the last comparison of our own parts with what we installed gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integrity {
     /// Everything is as we left it.
     Ours,

@@ -5,13 +5,12 @@
 //! unloading it.
 
 use crate::time::{Instant, Span};
-use serde::{Deserialize, Serialize};
 
 /// How long an alarm outlives its reason.
 pub const HOLD: Span = Span::from_ms(10_000);
 
 /// What a detector makes of the last tick, from the least to the worst.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Its sensor is missing: it can tell nothing.
     #[default]

@@ -31,10 +31,9 @@ use crate::telemetry::Sample;
 use crate::time::{Instant, Span};
 use flow::Flow;
 use level::{Alarm, Reading};
-use serde::{Deserialize, Serialize};
 
 /// The detectors of outbound traffic, by what they look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Detector {
     /// D1: SYNs of raw and packet sockets.
     Provenance,
