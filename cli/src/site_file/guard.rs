@@ -16,7 +16,9 @@ pub(super) fn read(table: &Table<'_>) -> GuardPolicy {
     if let Some(value) = table.get("limit") {
         policy.limit = rate(&value, RATE_EXAMPLE).unwrap_or(LEAST);
     }
-    policy.ceiling = table.get("ceiling").and_then(|value| ceiling(&value));
+    if let Some(value) = table.get("ceiling") {
+        policy.ceiling = ceiling(&value);
+    }
     if let Some(value) = table.get("licence") {
         policy.licence_ms = value.ms(LICENCE_MS_MIN..=LICENCE_MS_MAX, "3s").unwrap_or(LICENCE_MS_MAX);
     }
