@@ -156,6 +156,21 @@ Examples:
         #[arg(long)]
         watch: bool,
     },
+    /// Examine every node: what its kernel lets it do, what else is wrong with it, and what to do
+    #[command(after_long_help = "\
+What an agent can do depends on its machine: how a lease ends in the kernel, what the sensors see, whether a flood can
+be held. Each such part stands on a rung of its ladder: the best, a lower one that costs something, or none. The
+exit code is 0 if all parts stand on their best rung, everybody answered and nothing else is wrong, and 3 otherwise.
+
+Examples:
+  stead doctor
+  stead doctor b
+  stead doctor --json | jq -r '.todo[]'
+  stead doctor > /dev/null || mail -s 'stead has something to do' me@example.org")]
+    Doctor {
+        /// Only this node
+        node: Option<Name>,
+    },
     /// Move an endpoint to a node (caretakers and admins)
     #[command(after_long_help = "\
 Examples:
