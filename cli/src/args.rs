@@ -141,14 +141,14 @@ Examples:
     },
     /// Show how many connections every node opens and gets, and any flood, with what the detectors say
     #[command(after_long_help = "\
-A SYN opens a connection. `cut` is what the node's kernel held back, `forged` what was made by hand (raw and packet
-sockets), `unanswered` what got no answer, `targets` to how many addresses it went. Posture: a `free` node may
+A SYN opens a connection. `cut` is what the node's kernel held back; of what it let pass, `forged` was made by hand (raw
+and packet sockets), `unanswered` got no answer, and `targets` is to how many addresses it went. Posture: a `free` node may
 open connections up to the site's ceiling; one that is `throttled` is held to the limit and the allow-list of
 [guard] in site.toml; one with `no limit` has nothing in its kernel that could hold it.
 
 Examples:
   stead syn
-  stead syn --watch            # twice a second, with the last 60 samples as pictures
+  stead syn --watch            # twice a second, with the last 60 answers as pictures
   stead syn --json | jq '.nodes[] | select(.flood != null) | [.node, .flood.targets]'
   stead syn --watch --json | jq -c '[.nodes[] | [.node, .out.syn, .inbound.syn]]'")]
     Syn {

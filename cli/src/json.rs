@@ -368,7 +368,8 @@ pub struct Promise {
     pub known: bool,
 }
 
-/// `syn`: the SYNs of every node; a SYN opens a connection. With `--watch`, one document a line, twice a second.
+/// `syn`: the SYNs of every node; a SYN opens a connection. With `--watch`, one document a line, as often as
+/// everybody was asked: twice a second, less often while a node is silent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Syn {
     /// The nodes, by id.
@@ -411,9 +412,9 @@ pub struct Outgoing {
     pub syn: u32,
     /// Of these, cut off in its kernel.
     pub cut: u32,
-    /// Made by hand, from raw or packet sockets.
+    /// Of those that were not cut, made by hand: from raw or packet sockets.
     pub forged: u32,
-    /// Without an answer.
+    /// Of those that were not cut, without an answer.
     pub unanswered: u32,
     /// To how many addresses, estimated.
     pub destinations: u32,

@@ -27,7 +27,7 @@ fn checkup(node: &Checkup, (part_width, rung_width): (usize, usize), paint: Pain
         let word = paint.word(tone(word), word);
         let _ = writeln!(text, "  {:part_width$}  {:rung_width$}  {word}", part.part, part.rung);
         if let Some(cost) = &part.cost {
-            let _ = writeln!(text, "    costs: {cost}");
+            let _ = writeln!(text, "    limits: {cost}");
         }
         if let Some(remedy) = part.remedy.as_ref().filter(|_| !part.best) {
             let _ = writeln!(text, "    because: {remedy}");
