@@ -141,20 +141,35 @@ Examples:
     },
     /// Show how many connections every node opens and gets, and any flood, with what the detectors say
     #[command(after_long_help = "\
-A SYN opens a connection. `cut` is what the node's kernel held back, `forged` what was made by hand (raw and packet
-sockets), `unanswered` what got no answer, `targets` to how many addresses it went. Posture: a `free` node may
+A SYN opens a connection. `cut` is what the node's kernel held back; of what it let pass, `forged` was made by hand (raw
+and packet sockets), `unanswered` got no answer, and `targets` is to how many addresses it went. Posture: a `free` node may
 open connections up to the site's ceiling; one that is `throttled` is held to the limit and the allow-list of
 [guard] in site.toml; one with `no limit` has nothing in its kernel that could hold it.
 
 Examples:
   stead syn
-  stead syn --watch            # twice a second, with the last 60 samples as pictures
+  stead syn --watch            # twice a second, with the last 60 answers as pictures
   stead syn --json | jq '.nodes[] | select(.flood != null) | [.node, .flood.targets]'
   stead syn --watch --json | jq -c '[.nodes[] | [.node, .out.syn, .inbound.syn]]'")]
     Syn {
         /// Go on, twice a second
         #[arg(long)]
         watch: bool,
+    },
+    /// Examine every node: what its kernel lets it do, what else is wrong with it, and what to do
+    #[command(after_long_help = "\
+What an agent can do depends on its machine: how a lease ends in the kernel, what the sensors see, whether a flood can
+be held. Each such part stands on a rung of its ladder: the best, a lower one that costs something, or none. The
+exit code is 0 if all parts stand on their best rung, everybody answered and nothing else is wrong, and 3 otherwise.
+
+Examples:
+  stead doctor
+  stead doctor b
+  stead doctor --json | jq -r '.todo[]'
+  stead doctor > /dev/null || mail -s 'stead has something to do' me@example.org")]
+    Doctor {
+        /// Only this node
+        node: Option<Name>,
     },
     /// Move an endpoint to a node (caretakers and admins)
     #[command(after_long_help = "\

@@ -43,6 +43,7 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
             on_runtime(session()?, async |s| look::incidents(s, *open).await)
         }
         Command::Why { endpoint } => on_runtime(session()?, async |s| look::why(s, endpoint).await),
+        Command::Doctor { node } => on_runtime(session()?, async |s| look::doctor(s, node.as_ref()).await),
         Command::Syn { watch: false } => on_runtime(session()?, syn::once),
         Command::Syn { watch: true } => on_runtime(session()?, syn::watch),
         Command::Watch { interval } => on_runtime(session()?, async |s| watch::run(s, *interval).await),

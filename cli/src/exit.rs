@@ -10,10 +10,11 @@ use stead_node::agent::AgentError;
 /// The exit codes, for people.
 pub const CODES: &str = "\
 Exit codes:
-  0  done; status: all is well
+  0  done; status: all is well; doctor: nothing to do
   1  could not be done, or was refused: the message says why
   2  bad input or usage; nothing was changed
-  3  status: degraded; questions: no majority agrees; move, drain: committed, not yet carried out
+  3  status: degraded; doctor: something to do; other questions: no majority agrees; move, drain: committed, not
+     yet carried out
   4  unknown: the order may or may not be carried out; look before trying again
   5  agent: the uplink has appeared, or came back as another interface; start the agent again at once";
 
@@ -26,7 +27,7 @@ pub enum Exit {
     Failed,
     /// Bad input or usage; nothing was changed.
     Input,
-    /// The mesh is degraded, has no quorum, or has not carried out yet what it committed.
+    /// The mesh is degraded, has no quorum, has something to be done to it, or has not carried out yet what it committed.
     Degraded,
     /// An order may or may not be carried out.
     Unknown,

@@ -2,6 +2,7 @@
 //!
 //! **Invariant.** A function of a value from [`crate::json`], the paint and the hour, and nothing else.
 
+mod doctor;
 mod mesh;
 mod order;
 mod paint;
@@ -10,6 +11,7 @@ mod syn;
 mod table;
 mod why;
 
+pub(crate) use doctor::doctor;
 pub(crate) use mesh::{endpoints, health_word, incident, incidents, nodes, services, status};
 pub(crate) use order::{admitted, checked, done, made};
 pub(crate) use paint::Paint;
@@ -25,6 +27,7 @@ mod tests {
     use crate::json::{Admitted, Document, Done, Incidents, Made, MadeNode, Nodes, Services};
     use crate::{sample, view};
     use stead_proto::id::NodeId;
+    use stead_proto::report::Unwell;
 
     fn shown(answers: &Answers) -> String {
         status(&view::mesh(&Agreement::of(answers)), Paint::Plain, sample::NOW_UNIX_MS)
@@ -163,6 +166,69 @@ mod tests {
         assert_eq!(moods(&busier), moods(&calm));
         let (before, after) = (moods(&calm), moods(&sample::flooded()));
         assert!(before.keys().all(|node| before[node] != after[node]), "{after:#?}");
+    }
+
+    fn examined(answers: &Answers) -> String {
+        doctor(&view::doctor(&Agreement::of(answers), None).unwrap(), Paint::Plain)
+    }
+
+    #[test]
+    fn doctor_of_a_sound_mesh() {
+        let answers = sample::healthy();
+        assert!(view::doctor(&Agreement::of(&answers), None).unwrap().sound);
+        insta::assert_snapshot!(examined(&answers));
+    }
+
+    #[test]
+    fn doctor_of_kernels_that_lack_something() {
+        insta::assert_snapshot!(examined(&sample::poor()));
+    }
+
+    #[test]
+    fn doctor_of_nodes_that_are_silent_unwell_refused_or_flooding() {
+        let mut answers = sample::flooded();
+        answers.extend(sample::silent(&[3]).into_iter().filter(|(id, _)| *id == NodeId(3)));
+        let refused = sample::refused().remove(&NodeId(2)).unwrap().answer.unwrap();
+        let b = sample::status(&mut answers, 2);
+        b.transport = refused.transport;
+        b.own.unwell = vec![Unwell::DiskFull];
+        b.own.reach[0].1.heard_ms_ago = 42_000;
+        b.own.gate.shortfalls = vec!["no announcement by IPv6: the module is not loaded".into()];
+        insta::assert_snapshot!(examined(&answers));
+    }
+
+    #[test]
+    fn doctor_when_nobody_answers() {
+        insta::assert_snapshot!(examined(&sample::silent(&[1, 2, 3])));
+    }
+
+    #[test]
+    fn doctor_of_one_node_speaks_of_no_other() {
+        let answers = sample::poor();
+        let agreement = Agreement::of(&answers);
+        let of = |name: &str| view::doctor(&agreement, Some(&sample::name(name)));
+        let (a, b) = (of("a").unwrap(), of("b").unwrap());
+        assert!(a.sound && !b.sound && b.nodes.len() == 1);
+        assert!(b.todo.iter().all(|line| line.starts_with("b: ")), "{:?}", b.todo);
+        assert_eq!(of("x"), None);
+    }
+
+    #[test]
+    fn an_agent_that_tells_of_no_parts_has_a_lease_gate_all_the_same() {
+        let mut answers = sample::healthy();
+        let a = sample::status(&mut answers, 1);
+        (a.rungs, a.own.gate.shortfalls) = (Vec::new(), vec!["no BPF: EPERM".into()]);
+        let examined = view::doctor(&Agreement::of(&answers), None).unwrap();
+        let [gate] = &examined.nodes[0].parts[..] else { panic!("{:?}", examined.nodes[0]) };
+        assert_eq!((&*gate.part, &*gate.rung, gate.best), ("lease gate", "bpf", false));
+        assert_eq!(examined.todo, ["a: lease gate: no BPF: EPERM"]);
+    }
+
+    #[test]
+    fn the_json_of_doctor_keeps_its_shape() {
+        let answers = sample::poor();
+        let shown = view::doctor(&Agreement::of(&answers), Some(&sample::name("b"))).unwrap();
+        insta::assert_snapshot!(format!("{:#}", shown.to_json()));
     }
 
     #[test]

@@ -141,6 +141,27 @@ pub(crate) fn flooded() -> Answers {
     answers
 }
 
+/// The lease gate of b stands on nft, the witness has no limit, and neither has BPF.
+pub(crate) fn poor() -> Answers {
+    let mut answers = healthy();
+    let no_bpf = "the kernel refuses BPF (EPERM); run the agent as root, or give its unit CAP_BPF";
+    let rung = |part: &str, rung: &str, cost: &str, remedy: &str| RungSeen {
+        part: part.into(),
+        rung: rung.into(),
+        best: false,
+        cost: cost.into(),
+        remedy: remedy.into(),
+    };
+    let sensor = rung("egress sensor", "none", "who sends a SYN is not seen: D1 and D2 are blind", no_bpf);
+    let gate = "takeovers wait 100 ms longer";
+    let b = &mut status(&mut answers, 2).rungs;
+    b[0] = rung("lease gate", "nft timeouts", gate, &format!("no BPF (tcx): {no_bpf}"));
+    (b[1], b[2].cost) = (sensor.clone(), "AF_XDP escapes the limit".into());
+    let w = &mut status(&mut answers, 3).rungs;
+    (w[1], w[2]) = (sensor, rung("SYN limit", "none", "a flood leaves it unhindered", ""));
+    answers
+}
+
 /// Nobody leads.
 pub(crate) fn leaderless() -> Answers {
     let mut answers = healthy();

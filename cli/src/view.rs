@@ -3,6 +3,7 @@
 //! **Invariant.** Pure: the same answers give the same view.
 
 mod advice;
+mod doctor;
 mod endpoint;
 mod facts;
 mod incident;
@@ -13,6 +14,7 @@ mod traffic;
 mod transport;
 mod why;
 
+pub(crate) use doctor::doctor;
 pub(crate) use facts::{changes, facts};
 pub(crate) use incident::{incident, incidents};
 pub(crate) use traces::{SAMPLES_MAX, Trace, Traces};

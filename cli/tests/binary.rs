@@ -108,6 +108,10 @@ fn a_mesh_that_does_not_answer_has_no_quorum() {
     assert_eq!(status.status.code(), Some(3), "{}", err(&status));
     assert!(out(&status).starts_with("mesh no quorum"), "{}", out(&status));
     assert_eq!(ask("nodes").status.code(), Some(3));
+    assert_eq!(ask("syn").status.code(), Some(3));
+    let doctor = ask("doctor");
+    assert_eq!(doctor.status.code(), Some(3), "{}", err(&doctor));
+    assert!(out(&doctor).starts_with("a (silent)"), "what could not be asked is said: {}", out(&doctor));
 }
 
 #[test]
@@ -146,9 +150,12 @@ fn completions_and_manual_pages_come_from_the_arguments() {
     let here = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
         assert!(out(&stead(here.path(), &["completions", shell])).contains("undrain"), "{shell}");
+        assert!(out(&stead(here.path(), &["completions", shell])).contains("doctor"), "{shell}");
     }
     assert!(stead(here.path(), &["man", "pages"]).status.success());
     let page = |name: &str| fs::read_to_string(here.path().join("pages").join(name)).unwrap();
     assert!(page("stead.1").contains("Exit codes"));
     assert!(page("stead-site-rollback.1").contains("earlier version"));
+    assert!(page("stead-doctor.1").contains("stands on a rung"));
+    assert!(page("stead-syn.1").contains("watch"));
 }

@@ -78,6 +78,18 @@ pub(super) async fn why(session: &Session, endpoint: &Name) -> Result<Exit, Fail
     Ok(exit)
 }
 
+pub(super) async fn doctor(session: &Session, only: Option<&Name>) -> Result<Exit, Failure> {
+    let answers = session.ask().await;
+    let agreement = Agreement::of(&answers);
+    let known = || answers.values().map(|heard| heard.name.as_str());
+    let doctor = view::doctor(&agreement, only).ok_or_else(|| {
+        let name = only.map(Name::as_str).unwrap_or_default();
+        Failure::Usage(unknown("node", name, &known().collect::<Vec<_>>()))
+    })?;
+    session.output.document(&doctor, |doctor| render::doctor(doctor, session.output.paint))?;
+    Ok(if doctor.sound { Exit::Ok } else { Exit::Degraded })
+}
+
 /// The failure for an endpoint that is not in the site.
 pub(super) fn no_such_endpoint(state: &stead_proto::state::State, endpoint: &Name) -> Failure {
     let known: Vec<&str> = state.site.endpoints.keys().map(Name::as_str).collect();

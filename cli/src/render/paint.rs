@@ -38,12 +38,12 @@ impl Paint {
 /// The tone of a word of state.
 pub(super) fn tone(word: &str) -> Tone {
     match word {
-        "ok" | "agrees" | "free" | "up" | "served" | "healthy" | "holds" | "next" | "able" | "active"
-        | "yes" => Tone::Good,
+        "ok" | "agrees" | "free" | "best" | "up" | "served" | "healthy" | "holds" | "next" | "able"
+        | "active" | "yes" => Tone::Good,
         "degraded" | "behind" | "cut" | "ailing" | "unknown" | "holding page" | "unsure" | "drained"
-        | "open" | "throttled" | "suspects" | "flooded" | "shielded" | "blind" => Tone::Warn,
+        | "open" | "throttled" | "lower" | "suspects" | "flooded" | "shielded" | "blind" => Tone::Warn,
         "no quorum" | "differs" | "silent" | "lost" | "down" | "vacant" | "contested" | "unable"
-        | "no limit" | "convicts" => Tone::Bad,
+        | "no limit" | "missing" | "convicts" => Tone::Bad,
         _ => Tone::Plain,
     }
 }

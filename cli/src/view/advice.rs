@@ -98,7 +98,7 @@ fn alarm(incident: &Incident) -> Option<String> {
 }
 
 /// A node that does not answer, or says something else than the rest.
-fn answer(node: &Node) -> Option<String> {
+pub(super) fn answer(node: &Node) -> Option<String> {
     let (name, details) = (&node.name, node.details.join("; "));
     match (node.opinion, node.liveness) {
         ("silent", Some("up")) => Some(format!(
