@@ -1,7 +1,7 @@
 //! Incidents: the replicated, human-readable record of one event from first sign to end.
 //!
 //! **Invariant.** Bounded: at most [`INCIDENTS_MAX`] are kept, each with at most [`INCIDENT_LINES_MAX`]
-//! lines; the oldest *closed* one makes room first.
+//! lines; the oldest *closed* one of the matter that has most makes room first.
 
 use crate::id::{Name, NodeId, PublicKey};
 use crate::limits::{INCIDENT_LINES_MAX, INCIDENTS_MAX};
@@ -138,10 +138,19 @@ impl Incidents {
         if self.0.len() < INCIDENTS_MAX {
             return;
         }
-        let closed = self.0.values().find(|i| i.closed_unix_ms.is_some()).map(|i| i.id);
-        if let Some(id) = closed.or_else(|| self.0.keys().next().copied()) {
+        if let Some(id) = self.most_repeated().or_else(|| self.0.keys().next().copied()) {
             self.0.remove(&id);
         }
+    }
+
+    /// The oldest closed incident of the matter that has most of them: who makes one thing happen over and over
+    /// washes nothing else away.
+    fn most_repeated(&self) -> Option<u64> {
+        let mut closed: BTreeMap<&Matter, (usize, u64)> = BTreeMap::new();
+        for incident in self.0.values().filter(|i| i.closed_unix_ms.is_some()) {
+            closed.entry(&incident.matter).or_insert((0, incident.id)).0 += 1;
+        }
+        closed.into_values().min_by_key(|(count, oldest)| (usize::MAX - count, *oldest)).map(|(_, id)| id)
     }
 }
 
@@ -168,6 +177,20 @@ mod tests {
         all.close(&Matter::Voters, 12, "over");
         all.note(5, &Matter::Voters, 13, "again");
         assert_eq!(all.iter().count(), 2);
+    }
+
+    #[test]
+    fn what_happens_over_and_over_washes_nothing_else_away() {
+        let mut all = Incidents::default();
+        all.note(0, &Matter::Voters, 0, "the one that counts");
+        all.close(&Matter::Voters, 0, "");
+        for i in 1..2_000_u64 {
+            let matter = Matter::OutboundFlood(NodeId(i % 2));
+            all.note(i, &matter, i, "again");
+            all.close(&matter, i, "over");
+        }
+        assert_eq!(all.iter().count(), INCIDENTS_MAX);
+        assert!(all.get(0).is_some() && all.get(1_999).is_some() && all.get(1).is_none());
     }
 
     #[test]
