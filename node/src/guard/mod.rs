@@ -1,7 +1,7 @@
 //! The guard: what this host may send to strangers, limited in its kernel.
 //!
 //! - [`rules`]: the ruleset, as text.
-//! - [`nft`]: the program nft, with a deadline.
+//! - `nft`: the program nft, with a deadline.
 //! - [`limiter`]: opening, licence, throttle, quarantine, repair.
 //!
 //! **Invariant.** The limit is in the kernel before it is needed and stays when the agent dies: without a

@@ -10,7 +10,7 @@
 //! - Connections from before the raising are read from the kernel (`sock_diag`) and pass the proxy by. They are
 //!   read a second time when the rules stand, for those that came about in between.
 //! - Handshakes that straddle the raising hold a cookie of the kernel's. The proxy would understand it, but not its
-//!   timestamp, so for [`GRACE`] such ACKs go to the listener, told apart by that timestamp.
+//!   timestamp, so for a few seconds such ACKs go to the listener, told apart by that timestamp.
 //! - Handshakes that straddle the lowering hold the proxy's cookie, and are ended by the proxy.
 //! - Connections that the proxy let in live on while it drains, for days if need be. What that costs: conntrack
 //!   is on for the host, as with any stateful firewall.
