@@ -12,6 +12,7 @@ pub mod holding;
 pub mod identity;
 pub mod kernel;
 mod nfnetlink;
+mod nft;
 pub mod service;
 pub mod shield;
 pub mod storage;

@@ -3,11 +3,9 @@
 //! **Invariant.** Nothing here removes the limit but [`Guard::close`]: dropping a guard, or dying, leaves the
 //! table to the kernel, whose licence runs out. Tables of other names are never touched.
 
-use super::{
-    nft,
-    rules::{self, COUNTERS, Rung, Table},
-};
+use super::rules::{self, COUNTERS, Rung, Table};
 use crate::nfnetlink::{Change, Nfnetlink, Set};
+use crate::nft;
 use stead_proto::{
     guard::{GuardPolicy, Prefix},
     site::Complaint,

@@ -1,7 +1,6 @@
 //! The guard: what this host may send to strangers, limited in its kernel.
 //!
 //! - [`rules`]: the ruleset, as text.
-//! - `nft`: the program nft, with a deadline.
 //! - [`limiter`]: opening, licence, throttle, quarantine, repair.
 //!
 //! **Invariant.** The limit is in the kernel before it is needed and stays when the agent dies: without a
@@ -11,5 +10,4 @@
 //! is noticed ([`limiter::Guard::verify`]) and is what the peers' layers are for. AF_XDP passes no hook at all.
 
 pub mod limiter;
-mod nft;
 pub mod rules;

@@ -17,7 +17,6 @@
 
 pub mod cookies;
 mod diag;
-mod nft;
 mod notice;
 mod offer;
 pub mod proxy;

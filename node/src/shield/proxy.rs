@@ -25,11 +25,11 @@
 use super::{
     cookies::Cookies,
     diag::{Diag, Entry, Flow},
-    nft,
     notice::{Notice, ShieldError},
     offer,
     rules::{self, BYPASS_MAX, GRACE, Guarded, Offer, TABLE},
 };
+use crate::nft;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     collections::BTreeSet,

@@ -8,11 +8,11 @@
 //! container would be taken for forged ones. Only tables of this name are touched. SYNs inside VLAN tags that
 //! a packet socket wrote by hand are not counted: nft does not look behind them, [`super::egress`] does.
 
-use crate::nfnetlink::{Family, Nfnetlink};
-use std::{
-    io::{self, Write as _},
-    process::{Command, Stdio},
+use crate::{
+    nfnetlink::{Family, Nfnetlink},
+    nft::run,
 };
+use std::io;
 
 const COUNTER: &str = "syn";
 
@@ -75,22 +75,4 @@ fn removal(table: &str) -> String {
     ["netdev", "inet"]
         .map(|family| format!("add table {family} {table}\ndelete table {family} {table}\n"))
         .concat()
-}
-
-fn run(script: &str) -> Result<(), String> {
-    let mut child = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("the program nft cannot be started ({error})"))?;
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return written.map_err(|error| error.to_string());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let line = said.lines().next().unwrap_or("it failed without a word");
-    Err(format!("nft refuses the table: {}", line.chars().take(100).collect::<String>()))
 }

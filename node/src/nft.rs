@@ -9,16 +9,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-const DEADLINE: Duration = Duration::from_secs(2);
+/// A ruleset with ten thousands of elements takes a good second.
+const DEADLINE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(1);
 
 /// Runs a script as one transaction.
-pub(super) fn run(script: &str) -> Result<(), String> {
+pub(crate) fn run(script: &str) -> Result<(), String> {
     call(&["-f", "-"], script).map(drop)
 }
 
+/// Whether kernel and nft would take a script; nothing is changed.
+pub(crate) fn check(script: &str) -> Result<(), String> {
+    call(&["-c", "-f", "-"], script).map(drop)
+}
+
 /// What a listing says.
-pub(super) fn list(arguments: &[&str]) -> Result<String, String> {
+pub(crate) fn list(arguments: &[&str]) -> Result<String, String> {
     call(arguments, "")
 }
 
