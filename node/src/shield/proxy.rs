@@ -10,7 +10,8 @@
 //! - Connections from before the raising are read from the kernel (`sock_diag`) and pass the proxy by. They are
 //!   read a second time when the rules stand, for those that came about in between.
 //! - Handshakes that straddle the raising hold a cookie of the kernel's. The proxy would understand it, but not its
-//!   timestamp, so for a few seconds such ACKs go to the listener, told apart by that timestamp.
+//!   timestamp, so for a few seconds such ACKs go to the listener, told apart by that timestamp. Draining waits for
+//!   those connections, too: only the kernel knows that they could do without.
 //! - Handshakes that straddle the lowering hold the proxy's cookie, and are ended by the proxy.
 //! - Connections that the proxy let in live on while it drains, for days if need be. What that costs: conntrack
 //!   is on for the host, as with any stateful firewall.
@@ -24,6 +25,7 @@
 
 use super::{
     cookies::Cookies,
+    counts::{Counts, counts, packets, places},
     diag::{Diag, Entry, Flow},
     notice::{Notice, ShieldError},
     offer,
@@ -33,7 +35,6 @@ use crate::nft;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
     collections::BTreeSet,
-    fs,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -48,9 +49,6 @@ const STARVED_SYNS: u64 = 100;
 const STARVED_PAUSE: Duration = Duration::from_secs(600);
 /// A family of which so many SYNs came to the proxy without one answer is left alone.
 const MUTE_SYNS: u64 = 5;
-/// What the proxy has done lies here, in the network namespace of the thread that reads it.
-const COUNTS: &str = "/proc/thread-self/net/stat/synproxy";
-
 /// Where the shield is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -63,17 +61,6 @@ pub enum State {
         /// How many are left.
         connections: usize,
     },
-}
-
-/// What the proxy has done since the network namespace exists.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// SYNs that it answered with a cookie.
-    pub syns: u64,
-    /// Right cookies that came back: handshakes.
-    pub handshakes: u64,
-    /// ACKs without a right cookie, which it dropped.
-    pub refused: u64,
 }
 
 /// The shield of one host. For one thread of ordinary priority, inside the endpoint's network namespace.
@@ -372,33 +359,11 @@ impl Shield {
     }
 }
 
-/// What the proxy has done; `None` where the kernel has none.
-#[must_use]
-pub fn counts() -> Option<Counts> {
-    let text = fs::read_to_string(COUNTS).ok()?;
-    let mut counts = Counts::default();
-    // A line for each processor, in hexadecimal: entries, SYNs, wrong cookies, right ones, …
-    for line in text.lines().skip(1) {
-        let mut words = line.split_ascii_whitespace().skip(1);
-        let mut next = || u64::from_str_radix(words.next()?, 16).ok();
-        counts.syns += next()?;
-        counts.refused += next()?;
-        counts.handshakes += next()?;
-    }
-    Some(counts)
-}
-
 /// Whether SYNs were answered, and nothing ever came back.
 fn is_starved(before: Counts) -> bool {
     let now = counts().unwrap_or_default();
     let silent = now.handshakes == before.handshakes && now.refused == before.refused;
     silent && now.syns.saturating_sub(before.syns) >= STARVED_SYNS
-}
-
-/// The packets of a named counter in a listing.
-fn packets(listed: &str, counter: &str) -> Option<u64> {
-    let (_, behind) = listed.split_once(&format!("counter {counter} {{"))?;
-    behind.split_once("packets ")?.1.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Takes everything out of the kernel at once: for who uninstalls the agent. Connections that the proxy let in break.
@@ -437,17 +402,6 @@ fn is_visitor(entry: &Entry) -> bool {
     entry.offered.is_some() && entry.flow.remote.ip() != entry.flow.local.ip()
 }
 
-/// The elements `address . port` of a listed set.
-fn places(text: &str) -> Vec<SocketAddr> {
-    let Some((_, elements)) = text.split_once("elements = {") else { return Vec::new() };
-    let elements = elements.split('}').next().unwrap_or_default();
-    let parse = |element: &str| {
-        let (address, port) = element.trim().split_once(" . ")?;
-        Some(SocketAddr::new(address.parse().ok()?, port.trim().parse().ok()?))
-    };
-    elements.split(',').filter_map(parse).collect()
-}
-
 /// Something harmless that uses everything that the shield needs.
 fn sample_ruleset() -> String {
     let offer = Offer { mss: 1_460, wscale: Some(7), timestamps: true, sack: true };
@@ -464,29 +418,4 @@ fn clock_ms() -> u32 {
     let time = clock_gettime(ClockId::Monotonic);
     let ms = time.tv_sec.wrapping_mul(1_000).wrapping_add(time.tv_nsec / 1_000_000);
     u32::try_from(ms.rem_euclid(1 << 32)).expect("a remainder of 2^32")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listed_set_is_read_over_any_number_of_lines() {
-        let text = "table inet stead_shield {\n\tset guarded4 {\n\t\ttype ipv4_addr . inet_service\n\t\telements = \
-                    { 192.0.2.1 . 80,\n\t\t\t     192.0.2.1 . 443 }\n\t}\n}\n";
-        assert_eq!(places(text), ["192.0.2.1:80".parse().unwrap(), "192.0.2.1:443".parse().unwrap()]);
-        assert_eq!(places("elements = { 2001:db8::1 . 443 }"), ["[2001:db8::1]:443".parse().unwrap()]);
-        assert_eq!(places("table inet stead_shield { set guarded6 { } }"), []);
-        assert_eq!(places("elements = { nonsense, 1.2.3 . 4 }"), []);
-    }
-
-    #[test]
-    fn a_counter_is_found_by_its_whole_name() {
-        let text = "table inet stead_shield {\n\tcounter asked4 {\n\t\tpackets 7 bytes 420\n\t}\n\tcounter asked {\n\t\tpackets \
-                    9 bytes 1\n\t}\n}\n";
-        assert_eq!(
-            [packets(text, "asked4"), packets(text, "asked"), packets(text, "ask")],
-            [Some(7), Some(9), None]
-        );
-    }
 }

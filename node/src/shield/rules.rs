@@ -23,6 +23,12 @@
 //! - Conntrack then has no ACK of the visitor's until the first data, and would forget a quiet visitor after a minute.
 //!   With a timeout of its own it is `QUIET_S` seconds.
 //!
+//! The proxy opens no window before the listener answered, so a visitor whose ACK was lost, or whose dial was, can
+//! only probe; Linux does so with an ACK one short of the right number. A probe is known by its having come before
+//! (`again`) or by the dial that conntrack knows, and gets the number it should have (`probe`). What remains is the
+//! kernel's: if the ACK was lost and the visitor's MSS is not the largest that a cookie knows (1460; 8940 over IPv6),
+//! its first probe fits the cookie of the next larger MSS, and the connection hangs, one byte short.
+//!
 //! What the proxy is asked and what it answers is counted for each family, because the kernel's proxy drops IPv6 SYNs
 //! whose checksum the NIC did not verify (it takes them for IPv4), without counting them anywhere.
 //!
@@ -51,6 +57,11 @@ const CLOCK_BEFORE_MS: u32 = 1_000;
 const CLOCK_AFTER_MS: u32 = 20_000;
 /// A visitor who is let in and neither says nor hears anything for so long is forgotten.
 const QUIET_S: u32 = 300;
+/// How long a flow is remembered whose ACK came and did not make it known, and how many of them.
+const AGAIN_S: u32 = 15;
+const AGAIN_MAX: usize = 1 << 16;
+/// Bits over which a probe's number may carry; one of 2^16 carries further and waits for the next.
+const CARRY_BITS: u32 = 16;
 /// Before conntrack (-200), and before whoever marks packets in its place (-300).
 const DIALLED_PRIORITY: i32 = -310;
 /// Before mangle (-150) and all filters, after conntrack.
@@ -100,12 +111,19 @@ pub fn raised(guarded: &[Guarded], bypass: &BTreeSet<Flow>, clock_ms: u32) -> St
              size {}; }}",
             BYPASS_MAX + BYPASS_SPARE
         );
+        let _ = writeln!(
+            text,
+            "add set {TABLE} again{family} {{ type {kind} . inet_service . {kind} . inet_service; flags dynamic,timeout; \
+             timeout {AGAIN_S}s; size {AGAIN_MAX}; }}"
+        );
     }
     for counter in COUNTERS {
         let _ = writeln!(text, "add counter {TABLE} {counter}");
     }
     let _ = writeln!(text, "add set {TABLE} grace {{ type inet_service; flags timeout; }}");
-    let _ = writeln!(text, "add chain {TABLE} proxy");
+    for chain in ["proxy", "probe", "answer"] {
+        let _ = writeln!(text, "add chain {TABLE} {chain}");
+    }
     for (family, protocol) in [("4", "ip"), ("6", "ip6")] {
         let _ = writeln!(
             text,
@@ -148,7 +166,7 @@ pub fn raised(guarded: &[Guarded], bypass: &BTreeSet<Flow>, clock_ms: u32) -> St
              return"
         ));
     }
-    ack.push("jump proxy".into());
+    ack.push("jump answer".into());
     let syn = [
         "iif lo return".into(),
         format!("{FLAGS} != syn return"),
@@ -160,6 +178,8 @@ pub fn raised(guarded: &[Guarded], bypass: &BTreeSet<Flow>, clock_ms: u32) -> St
         "jump proxy".into(),
     ];
     text += &rules("ack", &ack);
+    text += &rules("answer", &answer());
+    text += &rules("probe", &probe());
     text += &rules("syn", &syn);
     for (word, set) in [("ip", "4"), ("ip6", "6")] {
         // Whose source is somebody else's address is the proxy's; others are this host's own visits.
@@ -180,7 +200,7 @@ pub fn raised(guarded: &[Guarded], bypass: &BTreeSet<Flow>, clock_ms: u32) -> St
 #[must_use]
 pub fn lowered(ports: &BTreeSet<u16>) -> String {
     let mut ack = ack_of_nobody();
-    ack.push("tcp dport @grace jump proxy".into());
+    ack.push("tcp dport @grace jump answer".into());
     format!(
         "flush chain {TABLE} syn\nflush chain {TABLE} ack\nflush set {TABLE} grace\n{}{}",
         grace(ports.iter().copied()),
@@ -221,6 +241,28 @@ fn ack_of_nobody() -> Vec<String> {
         bypassed("ip", "4"),
         bypassed("ip6", "6"),
     ]
+}
+
+/// What an ACK of no known connection is: a handshake's end, or a probe after that was lost.
+fn answer() -> Vec<String> {
+    let mut rules = vec!["ct state new ct status confirmed goto probe".into()];
+    // Without payload, with and without timestamps: others than Linux probe with a byte and the right number.
+    for (word, set, lengths) in [("ip", "4", "40, 52"), ("ip6", "6", "20, 32")] {
+        let flow = flow_words(word);
+        rules.push(format!("{word} length {{ {lengths} }} {flow} @again{set} goto probe"));
+        rules.push(format!("{word} daddr . tcp dport @guarded{set} add @again{set} {{ {flow} }}"));
+    }
+    rules.push("goto proxy".into());
+    rules
+}
+
+/// Adds one to a sequence number, which nft can only do bit by bit: the trailing ones, and the zero before them.
+fn probe() -> Vec<String> {
+    let carry = |bit: u32| {
+        let (ones, flip) = ((1u32 << bit) - 1, (2u32 << bit) - 1);
+        format!("tcp sequence & {flip:#x} == {ones:#x} tcp sequence set tcp sequence ^ {flip:#x} goto proxy")
+    };
+    (0..CARRY_BITS).map(carry).collect()
 }
 
 fn bypassed(word: &str, set: &str) -> String {

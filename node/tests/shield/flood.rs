@@ -64,6 +64,29 @@ impl Drop for Flood {
     }
 }
 
+/// What one SYN costs from the sender to the answer's end, all of it on one processor: the least of some rounds.
+pub fn cost_of_a_syn(bench: &Bench, ipv6: bool, port: u16) -> Duration {
+    const ROUNDS: u32 = 10;
+    const SYNS: u32 = 5_000;
+    let frames = |_| -> Vec<_> {
+        (0..SYNS).map(|_| frame(Card::Verifies, ipv6, port, SENT.fetch_add(1, Ordering::Relaxed))).collect()
+    };
+    let rounds: Vec<_> = (0..ROUNDS).map(frames).collect();
+    bench.at_peer(|| {
+        let socket = Socket::new(Domain::PACKET, Type::RAW, None::<Protocol>).unwrap();
+        let to = packet_address(link_named("wire").ifindex, 0);
+        add_virtio_headers(&socket);
+        let send = |frames: &Vec<Vec<u8>>| {
+            let start = Instant::now();
+            frames.iter().for_each(|frame| {
+                socket.send_to(frame, &to).unwrap();
+            });
+            start.elapsed() / SYNS
+        };
+        rounds.iter().map(send).min().unwrap()
+    })
+}
+
 fn flood(card: Card, ipv6: bool, port: u16, stopped: &AtomicBool) -> u64 {
     let socket = Socket::new(Domain::PACKET, Type::RAW, None::<Protocol>).unwrap();
     let to = packet_address(link_named("wire").ifindex, 0);
