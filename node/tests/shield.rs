@@ -215,6 +215,8 @@ fn nobody_notices(bench: &Bench, what: &str, flooded: bool) {
     shield.raise(&endpoint()).unwrap();
     assert!(shield.is_raised());
     while_served(GRACE);
+    // Who has been silent since before the raising, and whom conntrack has never seen.
+    stay.iter_mut().for_each(|(_, idler)| idler.speak().unwrap());
     stay.extend(come());
     while_served(Duration::from_millis(500));
     drop(flood);

@@ -10,7 +10,7 @@
 //! - Connections from before the raising are read from the kernel (`sock_diag`) and pass the proxy by. They are
 //!   read a second time when the rules stand, for those that came about in between.
 //! - Handshakes that straddle the raising hold a cookie of the kernel's. The proxy would understand it, but not its
-//!   timestamp, so for [`GRACE`] such ACKs go to the listener, told apart by that timestamp. Draining waits for
+//!   timestamp, so for `GRACE` such ACKs go to the listener, told apart by that timestamp. Draining waits for
 //!   those connections, too: only the kernel knows that they could do without.
 //! - Handshakes that straddle the lowering hold the proxy's cookie, and are ended by the proxy.
 //! - Connections that the proxy let in live on while it drains, for days if need be. What that costs: conntrack

@@ -21,7 +21,7 @@
 //!   Linux 6.15 listeners refuse that (`TcpExt:TSEcrRejected`), and handshakes stall for seconds: 1 of 250, of those
 //!   that meet a full queue most. What conntrack does not see is not translated.
 //! - Conntrack then has no ACK of the visitor's until the first data, and would forget a quiet visitor after a minute.
-//!   With a timeout of its own it is [`QUIET_S`] seconds.
+//!   With a timeout of its own it is `QUIET_S` seconds.
 //!
 //! The proxy opens no window before the listener answered, so a visitor whose ACK was lost, or whose dial was, can
 //! only probe; Linux does so with an ACK one short of the right number. A probe is known by its having come before
@@ -32,7 +32,7 @@
 //! What the proxy is asked and what it answers is counted for each family, because the kernel's proxy drops IPv6 SYNs
 //! whose checksum the NIC did not verify (it takes them for IPv4), without counting them anywhere.
 //!
-//! **Invariant.** Each script is one transaction, and only ever about the table [`TABLE`]. While a connection lives
+//! **Invariant.** Each script is one transaction, and only ever about the table `TABLE`. While a connection lives
 //! that the proxy let in, the chain `proxy` stands, reachable or not: with it go the kernel's hooks that
 //! translate sequence numbers and timestamps.
 
@@ -195,7 +195,7 @@ pub fn raised(guarded: &[Guarded], bypass: &BTreeSet<Flow>, clock_ms: u32) -> St
     text
 }
 
-/// SYNs go to the listeners again. The proxy only ends the handshakes that it began, for [`GRACE`]; then nothing
+/// SYNs go to the listeners again. The proxy only ends the handshakes that it began, for `GRACE`; then nothing
 /// is dropped any more, and the table waits for [`removal`].
 #[must_use]
 pub fn lowered(ports: &BTreeSet<u16>) -> String {
