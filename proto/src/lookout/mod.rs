@@ -91,6 +91,7 @@ pub struct Lookout {
     /// Detectors that have ever had their input: only who saw can go blind.
     sighted: BTreeSet<Detector>,
     since_meddled: Span,
+    shields: bool,
 }
 
 impl Lookout {
@@ -108,6 +109,7 @@ impl Lookout {
             seen: TrafficSeen::default(),
             sighted: BTreeSet::new(),
             since_meddled: Span::ZERO,
+            shields: false,
         }
     }
 
@@ -146,7 +148,7 @@ impl Lookout {
         self.seen = self.compose(watched, &findings, throttle, meddled);
         Orders {
             throttle,
-            shield: findings.inbound.state == Inbound::UnderAttack,
+            shield: self.shield(sample, findings.inbound.state),
             search: self.rates.forged > 0,
             urgent: says_other(&before, &self.seen),
         }
@@ -155,6 +157,14 @@ impl Lookout {
     /// Programs that have a raw or packet socket open while forged SYNs are seen.
     pub fn accuse(&mut self, senders: &[String]) {
         self.outgoing.accuse(senders);
+    }
+
+    /// Cookies carry a flood as well as a proxy does, and cost visitors less. Where there are none, a full queue
+    /// drops whoever comes: only then the proxy stands, until the flood is over.
+    fn shield(&mut self, sample: &Sample, state: Inbound) -> bool {
+        let drops = sample.kernel.is_some_and(|kernel| kernel.queue_full_drops > 0);
+        self.shields = state == Inbound::UnderAttack && (self.shields || drops);
+        self.shields
     }
 
     fn meddled(&mut self, elapsed: Span, watched: &Watched, before: &TrafficSeen) -> Option<String> {

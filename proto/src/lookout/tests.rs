@@ -95,16 +95,27 @@ fn a_new_flood_within_the_minute_has_a_record_of_its_own() {
 }
 
 #[test]
-fn a_victim_raises_the_shield_and_is_not_throttled() {
-    let mut lookout = limited();
-    let kernel = KernelTcp { queue_full_cookies: 1_000, cookies_sent: 1_000, ..KernelTcp::default() };
-    let flooded = Sample { kernel: Some(kernel), inbound_syn: Some(1_010), ..calm() };
-    let orders = run(&mut lookout, 1, &flooded, 0);
-    assert_eq!((orders.throttle, orders.shield, orders.urgent), (false, true, true));
-    let attack = lookout.seen().attack.unwrap();
-    assert_eq!((attack.received, attack.queue_full, lookout.seen().flood.is_none()), (1_010, 1_000, true));
-    assert!(!run(&mut lookout, 120, &calm(), 0).shield);
-    assert!(lookout.seen().attack.is_some_and(|attack| attack.ended_unix_ms.is_some()));
+fn a_victim_is_not_throttled_and_shielded_only_where_cookies_cannot_be_had() {
+    for (cookies, drops) in [(1_000, 0), (0, 1_000)] {
+        let mut lookout = limited();
+        let kernel = KernelTcp {
+            queue_full_cookies: cookies,
+            cookies_sent: cookies,
+            queue_full_drops: drops,
+            ..KernelTcp::default()
+        };
+        let flooded = Sample { kernel: Some(kernel), inbound_syn: Some(1_010), ..calm() };
+        let orders = run(&mut lookout, 1, &flooded, 0);
+        assert_eq!((orders.throttle, orders.shield, orders.urgent), (false, drops > 0, true));
+        let attack = lookout.seen().attack.unwrap();
+        assert_eq!(
+            (attack.received, attack.queue_full, lookout.seen().flood.is_none()),
+            (1_010, 1_000, true)
+        );
+        assert_eq!(run(&mut lookout, 50, &calm(), 0).shield, drops > 0, "it stays for as long as the flood");
+        assert!(!run(&mut lookout, 70, &calm(), 0).shield);
+        assert!(lookout.seen().attack.is_some_and(|attack| attack.ended_unix_ms.is_some()));
+    }
 }
 
 #[test]
