@@ -2,5 +2,6 @@
 
 pub mod bad_input;
 pub mod failover;
+pub mod flood;
 pub mod lease_search;
 pub mod traffic;

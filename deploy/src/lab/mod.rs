@@ -22,6 +22,7 @@ pub mod process;
 mod ready;
 mod route;
 pub mod sample_site;
+pub mod stamped;
 pub mod tap;
 pub mod topology;
 pub mod user_namespace;

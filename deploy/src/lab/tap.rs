@@ -198,12 +198,12 @@ impl Watch {
 
 /// Carries the kernel's stamps (`CLOCK_REALTIME`) over to `CLOCK_BOOTTIME`. Both run at the same rate, also
 /// under adjustment (adjtimex(2)); only a step changes their distance.
-struct Clock {
+pub(super) struct Clock {
     boot_minus_real_ns: i128,
 }
 
 impl Clock {
-    fn read() -> Self {
+    pub(super) fn read() -> Self {
         // The reading that took the shortest is the one that was not interrupted.
         let readings = (0..16).map(|_| Self::read_once());
         let best = readings.min_by_key(|(took, _)| *took).map_or(0, |(_, distance)| distance);
@@ -226,7 +226,7 @@ impl Clock {
         }
     }
 
-    fn convert(&self, real_ns: u64) -> Instant {
+    pub(super) fn convert(&self, real_ns: u64) -> Instant {
         let boot = i128::from(real_ns) + self.boot_minus_real_ns;
         Instant::from_ns(u64::try_from(boot.max(0)).unwrap_or(u64::MAX))
     }
