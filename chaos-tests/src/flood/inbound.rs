@@ -102,7 +102,7 @@ fn by_stead(scene: &mut Scene, per_s: u32) -> anyhow::Result<InboundRun> {
         if incident::latest(&status, &matter, before).is_some() {
             opened.get_or_insert_with(now);
         }
-        (opened.is_some() && shielded.is_some()).then_some(())
+        opened.map(|_| ())
     });
     let sent = flood.ended()?;
     if let Err(error) = found {
