@@ -78,6 +78,11 @@ impl Containment {
         }
     }
 
+    /// What went through the limit and what it cut off, since its table was made, as of the last [`Self::cut`].
+    pub(super) const fn counters(&self) -> Counters {
+        self.counters
+    }
+
     /// SYNs that the limit cut off since it was asked last; `None` without one.
     pub(super) fn cut(&mut self) -> Option<u64> {
         let guard = self.guard.as_mut().filter(|guard| guard.rung() != Rung::None)?;

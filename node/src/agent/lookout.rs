@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use stead_proto::admin::RungSeen;
 use stead_proto::lookout::{Flood, Lookout, Orders, Resumed, Watched};
 use stead_proto::mesh::Event;
@@ -27,6 +28,7 @@ use super::owner::now;
 use super::records_file::RecordsFile;
 use super::vigil::Vigil;
 use crate::clock;
+use crate::guard::limiter::Counters;
 use crate::telemetry::sockets;
 
 /// How often the core is told when there is no news; it is also what keeps the licence alive.
@@ -47,6 +49,26 @@ pub(super) struct Post {
     /// How the lease gate stands, for whoever asks.
     pub(super) gate_rung: RungSeen,
     pub(super) rungs: watch::Sender<Vec<RungSeen>>,
+}
+
+/// A flood's record, and what the limit had counted when it was written: the kernel goes on counting without us.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    flood: Flood,
+    passed: u64,
+    cut: u64,
+}
+
+impl Kept {
+    /// The record with what came about since then, until `now`.
+    fn until_now(self, now: Counters) -> Flood {
+        let mut flood = self.flood;
+        let passed = (now.licensed + now.allowed + now.limited).saturating_sub(self.passed);
+        let cut = (now.dropped + now.refused).saturating_sub(self.cut);
+        flood.sent = flood.sent.saturating_add(passed).saturating_add(cut);
+        flood.escaped = flood.escaped.saturating_add(passed);
+        flood
+    }
 }
 
 /// The running thread; dropping it does not end it.
@@ -102,16 +124,16 @@ impl Watch {
         let vigil = Vigil::open(&post.uplink);
         let state = post.states.borrow_and_update().clone();
         let containment = Containment::open(&post.uplink, post.ifindex, &state);
-        let opened = RecordsFile::open::<Flood>(&post.run_dir.join("flood"));
-        let (kept, flood) = match opened {
-            Ok((file, flood)) => (Some(file), flood),
+        let opened = RecordsFile::open::<Kept>(&post.run_dir.join("flood"));
+        let (kept, found) = match opened {
+            Ok((file, found)) => (Some(file), found),
             Err(error) => {
                 tracing::warn!(%error, "a flood's record will not outlive this agent");
                 (None, None)
             }
         };
         let throttled = containment.is_throttled();
-        let flood = flood.filter(|_| throttled);
+        let flood = found.filter(|_| throttled).map(|kept| kept.until_now(containment.counters()));
         let resumed = Resumed { limited: containment.limits(), throttled, flood };
         let lookout = Lookout::new(resumed);
         // The agent is about to run for months on what it has now.
@@ -197,10 +219,13 @@ impl Watch {
         if self.kept_last.as_ref() == flood {
             return;
         }
-        if let (Some(file), Some(flood)) = (&mut self.kept, flood)
-            && let Err(error) = file.write(flood)
-        {
-            tracing::debug!(%error, "a flood's record was not kept");
+        if let (Some(file), Some(flood)) = (&mut self.kept, flood) {
+            let Counters { licensed, allowed, limited, dropped, refused } = self.containment.counters();
+            let kept =
+                Kept { flood: flood.clone(), passed: licensed + allowed + limited, cut: dropped + refused };
+            if let Err(error) = file.write(&kept) {
+                tracing::debug!(%error, "a flood's record was not kept");
+            }
         }
         self.kept_last = flood.cloned();
     }
@@ -243,4 +268,26 @@ fn search() -> Option<Receiver<Vec<String>>> {
         let _ = found.send(named);
     });
     thread.inspect_err(|error| tracing::debug!(%error, "no search for senders")).ok().map(|_| answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_counted_without_an_agent_is_added_to_the_record() {
+        let flood = Flood { sent: 100, escaped: 30, ..Flood::default() };
+        let kept = Kept { flood, passed: 1_000, cut: 70 };
+        let now = Counters { licensed: 990, allowed: 5, limited: 15, dropped: 2_060, refused: 10 };
+        let flood = kept.until_now(now);
+        assert_eq!((flood.sent, flood.escaped), (2_110, 40));
+    }
+
+    #[test]
+    fn a_table_that_was_made_anew_takes_nothing_back() {
+        let flood = Flood { sent: 100, escaped: 30, ..Flood::default() };
+        let kept = Kept { flood, passed: 1_000, cut: 70 };
+        let flood = kept.until_now(Counters::default());
+        assert_eq!((flood.sent, flood.escaped), (100, 30));
+    }
 }
