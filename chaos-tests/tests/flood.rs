@@ -107,7 +107,7 @@ fn the_busiest_honest_servers_are_not_convicted() {
     let busy = ["crawler", "database outage", "uptime monitor"];
     let number = |name: &&str| PROFILES.iter().position(|profile| profile.name == *name).unwrap();
     let profiles: Vec<usize> = busy.iter().map(number).collect();
-    for run in play_honest(night.scene(), &profiles, 10, 1).unwrap() {
+    for run in play_honest(night.scene(), &profiles, 7, 1).unwrap() {
         println!("{run:?}");
         assert!(!run.convicted && run.opened.begun > 0, "{run:?}");
     }

@@ -25,7 +25,7 @@ use super::victim::{OPEN, SILENT};
 /// How long a flood goes on before the agent is struck: well beyond the moment of its throttle.
 const BEFORE: Span = Span::from_ms(2_000);
 /// How long it goes on after that: the licence, and long enough to see that only the limit is left.
-const AFTER: Span = Span::from_ms(5_000);
+const AFTER: Span = Span::from_ms(4_500);
 /// How long the agent is gone before it is started again.
 const GONE: Span = Span::from_ms(1_500);
 
