@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "telemetry/cut.rs"]
+mod cut;
 #[path = "telemetry/senders.rs"]
 mod senders;
 #[path = "telemetry/xdp.rs"]
@@ -595,7 +597,7 @@ fn a_reading_is_cheap_enough_for_ten_a_second() {
 /// The kernel's program by itself: frames in, counters out.
 struct Program {
     object: aya::Ebpf,
-    counts: aya::maps::PerCpuArray<aya::maps::MapData, [u64; 12]>,
+    counts: aya::maps::PerCpuArray<aya::maps::MapData, [u64; 13]>,
 }
 
 impl Program {
@@ -626,8 +628,8 @@ impl Program {
         result.duration
     }
 
-    fn totals(&self) -> [u64; 12] {
-        let mut sum = [0; 12];
+    fn totals(&self) -> [u64; 13] {
+        let mut sum = [0; 13];
         for counts in self.counts.get(&0, 0).unwrap().iter() {
             sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         }
@@ -639,7 +641,7 @@ impl Program {
         let before = self.totals();
         self.run("sensor_egress", frame, 1);
         let after = self.totals();
-        let syn = |totals: [u64; 12]| totals[..4].iter().sum::<u64>();
+        let syn = |totals: [u64; 13]| totals[..4].iter().sum::<u64>();
         (syn(after) - syn(before), after[4] - before[4])
     }
 }

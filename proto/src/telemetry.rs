@@ -45,9 +45,11 @@ pub struct Egress {
     pub rst_matched: u64,
     /// SYNs sent again, with the same sequence number, for a 4-tuple that has no answer yet; at most ten times each.
     pub syn_again: u64,
+    /// SYNs of raw and packet sockets, counted above, that this hook dropped: they went beyond the limit.
+    pub syn_cut: u64,
     /// Packets of raw and packet sockets that are neither TCP nor ICMP nor VRRP.
     pub raw_other: u64,
-    /// All segments that left through tc, each segment of an offloaded one counted.
+    /// All segments that left through tc, the dropped ones not among them; each segment of an offloaded one counted.
     pub segments: u64,
     /// Distinct destinations of SYNs in the last second, estimated (HyperLogLog; Flajolet and others 2007).
     pub destinations: u32,

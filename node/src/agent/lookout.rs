@@ -121,8 +121,8 @@ struct Watch {
 
 impl Watch {
     fn open(mut post: Post) -> Self {
-        let vigil = Vigil::open(&post.uplink);
         let state = post.states.borrow_and_update().clone();
+        let vigil = Vigil::open(&post.uplink, &state.site.guard);
         let containment = Containment::open(&post.uplink, post.ifindex, &state);
         let opened = RecordsFile::open::<Kept>(&post.run_dir.join("flood"));
         let (kept, found) = match opened {
@@ -170,6 +170,7 @@ impl Watch {
         let at = clock::now();
         if self.post.states.has_changed().unwrap_or(false) {
             let state = self.post.states.borrow_and_update().clone();
+            self.vigil.follow(&state.site.guard);
             self.containment.follow(&state);
         }
         let slow = at.since(self.slow_at) >= SLOW_EVERY;

@@ -6,14 +6,16 @@ use std::path::PathBuf;
 
 use stead_proto::admin::RungSeen;
 use stead_proto::detect::Integrity;
+use stead_proto::guard::GuardPolicy;
 use stead_proto::lookout::Watched;
 
-use crate::telemetry::{Missing, Sensors};
+use crate::telemetry::{ForgedLimit, Missing, Sensors};
 
 /// The open sensors, and what they were when they were looked at last.
 pub(super) struct Vigil {
     sensors: Sensors,
     missing: Vec<Missing>,
+    forged: ForgedLimit,
     program: Option<Program>,
 }
 
@@ -24,12 +26,23 @@ struct Program {
 }
 
 impl Vigil {
-    pub(super) fn open(uplink: &str) -> Self {
-        let (sensors, missing) = Sensors::open(uplink);
+    pub(super) fn open(uplink: &str, policy: &GuardPolicy) -> Self {
+        let (mut sensors, missing) = Sensors::open(uplink);
+        let forged = ForgedLimit::from(policy);
+        sensors.limit_forged(forged.clone());
         for lacking in &missing {
             tracing::warn!("{lacking}");
         }
-        Self { sensors, missing, program: Program::running() }
+        Self { sensors, missing, forged, program: Program::running() }
+    }
+
+    /// The site may have changed.
+    pub(super) fn follow(&mut self, policy: &GuardPolicy) {
+        let forged = ForgedLimit::from(policy);
+        if forged != self.forged {
+            self.sensors.limit_forged(forged.clone());
+            self.forged = forged;
+        }
     }
 
     /// One tick; `slow` when what costs more is due, too.

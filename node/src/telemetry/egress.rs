@@ -1,13 +1,15 @@
 //! The sensor in the kernel: loads and attaches `bpf/sensor.bpf.c`, reads it, sums over the processors.
 //!
-//! It stands first at tc, so that it counts what is tried, also what another program drops or accepts later. A
+//! It stands first at tc, so that it counts what is tried, also what it or another program drops later. A
 //! tcx link dies with its process; a clsact filter is replaced by the next run's.
 //!
 //! **Invariant.** Dropping it detaches it. What it tells are differences; a counter that went back counts from
 //! zero.
 
 use super::{
-    Hook, difference,
+    Hook,
+    cut::{Cut, ForgedLimit},
+    difference,
     own::Own,
     sketch::{LastSecond, TopDestination, WINDOW_BYTES, Window},
 };
@@ -36,7 +38,7 @@ const SIDES: [(TcAttachType, &str); 2] =
     [(TcAttachType::Ingress, "sensor_ingress"), (TcAttachType::Egress, "sensor_egress")];
 
 /// `struct counts` of the program, field by field.
-const COUNTS: usize = 12;
+const COUNTS: usize = 13;
 type Counts = [u64; COUNTS];
 
 pub(super) struct EgressSensor {
@@ -44,6 +46,7 @@ pub(super) struct EgressSensor {
     windows: PerCpuArray<MapData, [u8; WINDOW_BYTES]>,
     settings: Array<MapData, [u64; 2]>,
     own: Own,
+    cut: Cut,
     seed: u64,
     /// Which of the two windows the kernel is writing.
     window: u32,
@@ -71,12 +74,17 @@ impl EgressSensor {
             take("sensor_own")?.try_into().map_err(|error| chain(&error))?,
             take("sensor_foreign")?.try_into().map_err(|error| chain(&error))?,
         );
+        let cut = Cut::new(
+            take("sensor_limit")?.try_into().map_err(|error| chain(&error))?,
+            take("sensor_spared")?.try_into().map_err(|error| chain(&error))?,
+        );
         own.explain(rtnl, now, 0).map_err(|error| error.to_string())?;
         let mut sensor = Self {
             counts: take("sensor_counts")?.try_into().map_err(|error| chain(&error))?,
             windows: take("sensor_windows")?.try_into().map_err(|error| chain(&error))?,
             settings: take("sensor_settings")?.try_into().map_err(|error| chain(&error))?,
             own,
+            cut,
             seed: seed()?,
             window: 0,
             last: [0; COUNTS],
@@ -105,6 +113,16 @@ impl EgressSensor {
         self.top
     }
 
+    /// Holds SYNs made by hand to this from now on; see [`ForgedLimit`].
+    pub(super) fn limit_forged(&mut self, limit: &ForgedLimit) -> Result<(), String> {
+        self.cut.write(limit).map_err(|error| chain(&error))
+    }
+
+    /// Whether the kernel still has that limit.
+    pub(super) fn holds_forged(&self) -> bool {
+        self.cut.stands()
+    }
+
     /// What was counted since the last call: what went out, and the SYNs that came in.
     pub(super) fn read(&mut self, rtnl: &mut Rtnl, now: Instant) -> Result<(Egress, u64), String> {
         let totals = self.totals().map_err(|error| chain(&error))?;
@@ -121,6 +139,7 @@ impl EgressSensor {
             raw_other,
             segments,
             inbound,
+            syn_cut,
         ] = difference(&totals, &self.last);
         self.last = totals;
         let syn = BySource { tcp, raw, packet, forwarded };
@@ -141,6 +160,7 @@ impl EgressSensor {
             syn_ack_matched,
             rst_matched,
             syn_again,
+            syn_cut,
             raw_other,
             segments,
             destinations: recent.map_or(0, |recent| recent.destinations()),

@@ -20,6 +20,7 @@
 //!
 //! Deliberately absent: any judgement about what was counted; that is `stead_proto`'s.
 
+mod cut;
 mod egress;
 mod kernel_tcp;
 mod netdev;
@@ -29,6 +30,7 @@ mod sketch;
 pub mod sockets;
 mod uplink;
 
+pub use cut::ForgedLimit;
 pub use sketch::TopDestination;
 
 use crate::{
@@ -84,8 +86,8 @@ impl Sensor {
     const fn blind(self) -> &'static str {
         match self {
             Self::Egress => {
-                "which sockets send SYNs, their answers and their destinations are not seen; this needs Linux 5.8 \
-                 with BPF, an Ethernet uplink and CAP_BPF, CAP_NET_ADMIN"
+                "which sockets send SYNs, their answers and destinations are not seen, and SYNs made by hand pass until \
+                 the limit is on; needs Linux 5.8 with BPF, an Ethernet uplink, CAP_BPF, CAP_NET_ADMIN"
             }
             Self::Netdev => "SYNs that go around tc are not seen; install nftables on Linux 5.16 or later",
             Self::Kernel => "SYNs of ordinary programs, and an inbound flood, are not seen",
@@ -144,6 +146,7 @@ pub struct Sensors {
     /// Its index; `None` while it is gone.
     ifindex: Option<u32>,
     best: Hook,
+    forged: Option<ForgedLimit>,
     rtnl: Option<Rtnl>,
     egress: Option<EgressSensor>,
     netdev: Option<(NetdevCounters, netdev::Totals)>,
@@ -174,6 +177,7 @@ impl Sensors {
             name: uplink.to_owned(),
             ifindex: None,
             best,
+            forged: None,
             rtnl: None,
             egress: None,
             netdev: None,
@@ -207,6 +211,14 @@ impl Sensors {
     #[must_use]
     pub fn top(&self) -> Option<TopDestination> {
         self.egress.as_ref().and_then(EgressSensor::top)
+    }
+
+    /// Holds SYNs made by hand to `limit` from now on, where there is BPF; without a call nothing is cut off.
+    ///
+    /// It ends with this agent's program in the kernel, or with its process.
+    pub fn limit_forged(&mut self, limit: ForgedLimit) {
+        self.forged = Some(limit);
+        self.write_forged();
     }
 
     /// What was counted since the last reading, or since opening.
@@ -257,11 +269,18 @@ impl Sensors {
         }
         if self.egress.is_some() && now.since(self.checked_last) >= PERIOD {
             self.checked_last = now;
-            if let Some(egress) = &mut self.egress
-                && !egress.is_attached(&self.name)
-            {
+            let meddled = self.egress.as_mut().and_then(|egress| {
+                if !egress.is_attached(&self.name) {
+                    Some("somebody detached its program")
+                } else if !egress.holds_forged() {
+                    Some("somebody changed its limit on SYNs made by hand")
+                } else {
+                    None
+                }
+            });
+            if let Some(why) = meddled {
                 self.egress = None;
-                self.lost(Sensor::Egress, "somebody detached its program".to_owned());
+                self.lost(Sensor::Egress, why.to_owned());
                 // It is put back with the next reading: this one has to say that something was missed.
                 self.tried_last = now.before(RETRY);
                 return;
@@ -334,6 +353,14 @@ impl Sensors {
         }
     }
 
+    fn write_forged(&mut self) {
+        if let (Some(egress), Some(limit)) = (&mut self.egress, &self.forged)
+            && let Err(why) = egress.limit_forged(limit)
+        {
+            tracing::warn!(why, "SYNs made by hand are only counted: the kernel does not take their limit");
+        }
+    }
+
     fn find_uplink(&mut self) -> Result<Link, String> {
         if self.rtnl.is_none() {
             self.rtnl = Some(Rtnl::open().map_err(|error| error.to_string())?);
@@ -353,6 +380,7 @@ impl Sensors {
                 Ok(egress) => {
                     self.egress = Some(egress);
                     self.egress_worked = true;
+                    self.write_forged();
                     self.found(Sensor::Egress);
                     return;
                 }

@@ -194,8 +194,10 @@ pub fn send_frames(ifindex: u32, bypass: bool, frames: impl Fn(u16) -> Vec<u8>, 
         assert_eq!(result, 0);
     }
     let to = packet_address(ifindex, 0);
-    paced(count, |number| {
-        socket.send_to(&frames(number), &to).unwrap();
+    paced(count, |number| match socket.send_to(&frames(number), &to) {
+        Ok(_) => {}
+        // What tc drops a packet socket is told of.
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS)),
     });
 }
 

@@ -259,7 +259,7 @@ mod tests {
 
     prop_compose! {
         fn egress()(n in prop::array::uniform12(count()), destinations: u32, top_per_mille: u16) -> Egress {
-            let [tcp, raw, packet, forwarded, payload, foreign, acks, rsts, again, raw_other, segments, _] = n;
+            let [tcp, raw, packet, forwarded, payload, foreign, acks, rsts, again, raw_other, segments, syn_cut] = n;
             Egress {
                 syn: BySource { tcp, raw, packet, forwarded },
                 syn_with_payload: payload,
@@ -267,6 +267,7 @@ mod tests {
                 syn_ack_matched: acks,
                 rst_matched: rsts,
                 syn_again: again,
+                syn_cut,
                 raw_other,
                 segments,
                 destinations,

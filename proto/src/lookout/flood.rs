@@ -20,8 +20,17 @@ pub(super) struct Tick {
     /// SYNs of the tick, and of the last second.
     pub(super) count: u64,
     pub(super) rate: u32,
-    /// Of those of the tick: how many left, or met a full queue.
+    /// Of those of the tick, and of the last second: how many left, or met a full queue.
     pub(super) part: u64,
+    pub(super) part_rate: u32,
+}
+
+impl Tick {
+    /// SYNs of the last second before this tick, and the part of them: what came about before anybody noticed.
+    fn before(&self) -> (u64, u64) {
+        let before = |rate: u32, count: u64| u64::from(rate).saturating_sub(count);
+        (before(self.rate, self.count), before(self.part_rate, self.part))
+    }
 }
 
 /// The flood that leaves this node.
@@ -44,7 +53,8 @@ impl Outgoing {
     pub(super) fn tick(&mut self, on: bool, tick: Tick, findings: &Findings, target: Option<IpAddr>) {
         let lives = self.record.as_ref().is_some_and(|flood| flood.ended_unix_ms.is_none());
         if on && !lives {
-            self.record = Some(Flood { began_unix_ms: tick.unix_ms, ..Flood::default() });
+            let (sent, escaped) = tick.before();
+            self.record = Some(Flood { began_unix_ms: tick.unix_ms, sent, escaped, ..Flood::default() });
         }
         let Some(flood) = &mut self.record else { return };
         match (on, flood.ended_unix_ms) {
@@ -135,7 +145,9 @@ impl Incoming {
         let on = state == Inbound::UnderAttack;
         let lives = self.record.is_some_and(|attack| attack.ended_unix_ms.is_none());
         if on && !lives {
-            self.record = Some(Attacked { began_unix_ms: tick.unix_ms, ..Attacked::default() });
+            let (received, queue_full) = tick.before();
+            self.record =
+                Some(Attacked { began_unix_ms: tick.unix_ms, received, queue_full, ..Attacked::default() });
         }
         let Some(attack) = &mut self.record else { return };
         match (on, attack.ended_unix_ms) {

@@ -130,17 +130,28 @@ impl Lookout {
         let sample = &watched.sample;
         let elapsed = sample.elapsed;
         let findings = self.detectors.tick(now, sample, watched.integrity);
-        let cut = watched.cut.unwrap_or_default();
-        let throttle = self.throttle.judge(elapsed, flood::worst(&findings), cut);
+        let counts = Counts::of(sample, watched.cut.unwrap_or_default());
+        let throttle = self.throttle.judge(elapsed, flood::worst(&findings), counts.cut);
 
-        let counts = Counts::of(sample, cut);
         self.rates.push(elapsed, &counts);
         let target = watched.top.filter(|(_, per_mille)| *per_mille >= TARGET_PER_MILLE_MIN);
-        let out = Tick { elapsed, unix_ms, count: counts.sent, rate: self.rates.sent, part: counts.escaped };
+        let out = Tick {
+            elapsed,
+            unix_ms,
+            count: counts.sent,
+            rate: self.rates.sent,
+            part: counts.escaped,
+            part_rate: self.rates.sent.saturating_sub(self.rates.cut),
+        };
         self.outgoing.tick(throttle, out, &findings, target.map(|(address, _)| address));
-        let full = counts.queue_full;
-        let inbound =
-            Tick { elapsed, unix_ms, count: counts.received, rate: self.rates.received, part: full };
+        let inbound = Tick {
+            elapsed,
+            unix_ms,
+            count: counts.received,
+            rate: self.rates.received,
+            part: counts.queue_full,
+            part_rate: self.rates.queue_full,
+        };
         self.incoming.tick(findings.inbound.state, inbound);
 
         let before = core::mem::take(&mut self.seen);
@@ -248,15 +259,17 @@ struct Counts {
 }
 
 impl Counts {
-    /// The limit at netdev egress comes first, then tc: what `limit_cut` holds nobody behind it has seen.
+    /// The limit at netdev egress comes first, then tc: what `limit_cut` holds nobody behind it has seen. What tc
+    /// cuts off it has counted before.
     fn of(sample: &Sample, limit_cut: u64) -> Self {
         let at_tc = sample.egress.map(|egress| egress.syn.sum());
-        let passed = sample.netdev_syn.max(at_tc).unwrap_or_default();
+        let tried = sample.netdev_syn.max(at_tc).unwrap_or_default();
+        let tc_cut = sample.egress.map_or(0, |egress| egress.syn_cut).min(tried);
         let kernel = sample.kernel.unwrap_or_default();
         Self {
-            sent: passed.saturating_add(limit_cut),
-            cut: limit_cut,
-            escaped: passed,
+            sent: tried.saturating_add(limit_cut),
+            cut: tc_cut.saturating_add(limit_cut),
+            escaped: tried.saturating_sub(tc_cut),
             forged: sample.egress.map_or(0, |egress| egress.syn.forged()),
             received: sample.inbound_syn.unwrap_or_default(),
             queue_full: kernel.queue_full_cookies.saturating_add(kernel.queue_full_drops),

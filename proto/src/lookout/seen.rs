@@ -102,7 +102,7 @@ pub struct Flood {
     pub detectors: Vec<Detector>,
     /// The highest rate, in SYNs a second.
     pub peak: u32,
-    /// SYNs in all, those of honest programs of the same time among them.
+    /// SYNs in all, those of the second before it was noticed and those of honest programs among them.
     pub sent: u64,
     /// How many of them left the host.
     pub escaped: u64,
@@ -121,7 +121,7 @@ pub struct Attacked {
     pub ended_unix_ms: Option<u64>,
     /// The highest rate, in SYNs a second.
     pub peak: u32,
-    /// SYNs in all, those of visitors among them.
+    /// SYNs in all, those of the second before it was noticed and those of visitors among them.
     pub received: u64,
     /// Of these, those that met a full queue.
     pub queue_full: u64,

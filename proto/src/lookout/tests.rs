@@ -59,6 +59,28 @@ fn a_raw_flood_is_throttled_and_told_in_the_tick_that_shows_it() {
 }
 
 #[test]
+fn what_is_cut_at_tc_was_sent_and_did_not_leave() {
+    let mut lookout = limited();
+    let mut flooded = raw(100);
+    flooded.egress.as_mut().unwrap().syn_cut = 90;
+    run(&mut lookout, 1, &flooded, 0);
+    let flood = lookout.flood().unwrap();
+    assert_eq!((flood.worst, flood.sent, flood.escaped), (Level::Convict, 100, 10));
+    assert_eq!(lookout.seen().out.cut, 90);
+}
+
+#[test]
+fn a_record_tells_of_the_second_before_it_was_noticed() {
+    let mut lookout = limited();
+    // A flood of TCP sockets needs a moment; what it sent until then left the host.
+    let one = sends(BySource { tcp: 20, ..BySource::default() });
+    let ticks = (1..20).find(|_| run(&mut lookout, 1, &one, 0).throttle).expect("it is noticed");
+    assert!((2..=10).contains(&ticks), "{ticks} ticks: this test is about those before the last one");
+    let flood = lookout.flood().unwrap();
+    assert_eq!((flood.sent, flood.escaped), (20 * ticks, 20 * ticks));
+}
+
+#[test]
 fn a_flood_that_only_the_limit_still_sees_goes_on() {
     let mut lookout = limited();
     run(&mut lookout, 1, &raw(100), 0);

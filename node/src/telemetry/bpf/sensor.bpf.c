@@ -3,9 +3,10 @@
 // The SYN sensor: counts the TCP connections that leave by an Ethernet uplink, by the kind of socket that asked
 // for them, the answers that come back, and the SYNs that come in. tc classifier for tcx or clsact, egress and ingress.
 //
-// Invariant: it looks and counts. It never changes, drops, delays or accepts a packet: it always answers "I do
-// not care" (TC_ACT_UNSPEC, the same value as TCX_NEXT), so that other people's programs get their turn.
-// Counters are per CPU; a packet that cannot be read counts as a segment and as nothing else.
+// Invariant: it looks and counts, and takes hold of one thing only: SYNs of raw and packet sockets beyond the limit
+// that user space wrote, which it drops before anybody has woken up. No program that serves a site makes SYNs by
+// hand. To all else it answers "I do not care" (TC_ACT_UNSPEC, the same value as TCX_NEXT), so that other people's
+// programs get their turn. Counters are per CPU; a packet that cannot be read counts as a segment and as nothing else.
 //
 // What is a SYN here: TCP with SYN and without ACK, in IPv4 or IPv6 behind at most EXTENSIONS_MAX extension
 // headers and TAGS_MAX VLAN tags, not in a later fragment. An offloaded packet counts once per segment that it
@@ -35,8 +36,10 @@
 #define FOREIGN_MAX 256 /* = own.rs */
 #define REGISTERS 1024  /* = sketch.rs */
 #define BUCKETS 128     /* = sketch.rs */
+#define SPARED_MAX 64   /* = guard.rs of stead-proto, ALLOWED_MAX */
 
 #define TC_ACT_UNSPEC (-1)
+#define TC_ACT_SHOT 2
 
 #define ETHERNET_BYTES 14
 #define ETHERTYPE_IPV4 0x0800
@@ -78,6 +81,7 @@ struct counts {
 	__u64 syn_ack_matched, rst_matched, syn_again;
 	__u64 raw_other, segments;
 	__u64 inbound;
+	__u64 syn_cut;
 };
 
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d; network order. */
@@ -160,6 +164,42 @@ struct {
 	__type(key, struct address);
 	__type(value, __u64);
 } sensor_foreign SEC(".maps");
+
+/* What raw and packet sockets may ask for: one SYN each `interval` nanoseconds, and at once as many as fit into
+ * `slack`. An interval of zero is no limit. */
+struct limit {
+	__u64 interval, slack;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct limit);
+} sensor_limit SEC(".maps");
+
+/* When the next such SYN is due (GCRA; ITU-T I.371). Two processors that write it in the same moment may let one
+ * more through, which is cheaper than a lock. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} sensor_due SEC(".maps");
+
+struct prefix {
+	__u32 bits;
+	struct address address;
+};
+
+/* Destinations that the site allows at rates of their own, which the guard's rules know. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, SPARED_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct prefix);
+	__type(value, __u8);
+} sensor_spared SEC(".maps");
 
 enum source { TCP, RAW, PACKET, FORWARDED, OTHER };
 
@@ -448,6 +488,25 @@ static __always_inline int again(const struct packet *packet)
 	return 1;
 }
 
+/* Whether a SYN made by hand is beyond the limit. */
+static __always_inline int beyond_limit(const struct packet *packet)
+{
+	__u32 zero = 0;
+	const struct limit *limit = bpf_map_lookup_elem(&sensor_limit, &zero);
+	__u64 *due = bpf_map_lookup_elem(&sensor_due, &zero);
+	if (!limit || !due || !limit->interval)
+		return 0;
+	struct prefix to = { .bits = 128, .address = packet->connection.there };
+	if (bpf_map_lookup_elem(&sensor_spared, &to))
+		return 0;
+	__u64 now = bpf_ktime_get_ns(), next = *due > now ? *due : now;
+	next += limit->interval * packet->times;
+	if (next - now > limit->slack)
+		return 1;
+	*due = next;
+	return 0;
+}
+
 static __always_inline void asks(struct __sk_buff *skb, struct counts *counts, struct packet *packet)
 {
 	__u32 source = packet->source, times = packet->times;
@@ -505,9 +564,14 @@ int sensor_egress(struct __sk_buff *skb)
 	__u8 protocol = packet->protocol;
 	if (protocol == PROTOCOL_TCP && !packet->later_fragment) {
 		if (!bpf_skb_load_bytes(skb, packet->transport, &packet->tcp, sizeof(packet->tcp))) {
-			if ((packet->tcp.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
-				asks(skb, counts, packet);
-			return TC_ACT_UNSPEC;
+			if ((packet->tcp.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+				return TC_ACT_UNSPEC;
+			asks(skb, counts, packet);
+			if ((packet->source != RAW && packet->source != PACKET) || !beyond_limit(packet))
+				return TC_ACT_UNSPEC;
+			counts->syn_cut += packet->times;
+			counts->segments -= packet->times; /* it does not reach the uplink */
+			return TC_ACT_SHOT;
 		}
 		/* A header torn apart by fragments: no kernel does that, so it is counted below. */
 	} else if (protocol == PROTOCOL_TCP || protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6 ||
