@@ -1,7 +1,7 @@
 //! Floods from a node whose agent is killed, stopped or restarted meanwhile.
 //!
-//! What has to come of it: within the licence's three seconds only the limit leaves the host, and what was throttled
-//! before stays so, while the web site of that very node goes on answering.
+//! What has to come of it: within the licence's three seconds only the limit leaves the host; what was throttled
+//! before stays so, and SYNs made by hand never pass it; the web site of that very node goes on answering.
 //!
 //! **Invariant.** Requests go to the node's own address, since the endpoint moves away from a node whose agent is
 //! gone; the endpoint's own visitors are counted beside them.
@@ -168,11 +168,10 @@ impl Misfortune {
         scene.until_free(i)?;
 
         let verdict = verdict::judge(&syns, Scene::limit(), scenario.per_s, ended);
-        let limited = verdict.map(|verdict| verdict.throttled.since(blow).as_ms());
-        let left = syns
-            .iter()
-            .filter(|at| **at > blow && verdict.is_none_or(|verdict| **at <= verdict.throttled))
-            .count();
+        let within = |verdict: &verdict::Verdict| verdict.before == 0;
+        let limited = verdict.map(|v| if within(&v) { 0 } else { v.throttled.since(blow).as_ms() });
+        let too_many = |at: Instant| verdict.is_none_or(|v| !within(&v) && at <= v.throttled);
+        let left = syns.iter().filter(|at| **at > blow && too_many(**at)).count();
         let (own_asked, own_failed) = during(&own_visits, since, ended);
         let told = incident::latest(
             &scene.stage.status(i)?,
@@ -200,8 +199,8 @@ impl Misfortune {
 
     fn reached(self, struck: &Struck) -> bool {
         let in_time = struck.limited_ms.is_some_and(|ms| match self.stream {
-            Stream::Silent => ms == 0,
-            Stream::Answered | Stream::Fresh => ms <= LIMITED_MS_MAX,
+            Stream::Silent | Stream::Fresh => ms == 0,
+            Stream::Answered => ms <= LIMITED_MS_MAX,
         });
         let counted = match (self.stream, struck.told) {
             (Stream::Answered, told) => told.is_none(),
@@ -281,7 +280,8 @@ mod tests {
         assert!(answered.reached(&struck(Some(2_900), None, 0)));
         assert!(!answered.reached(&struck(Some(2_900), Some(7_000), 0)), "an honest stream is no flood");
         assert!(!answered.reached(&struck(Some(3_201), None, 0)));
-        assert!(of(Stream::Fresh).reached(&struck(Some(2_900), None, 0)));
+        assert!(of(Stream::Fresh).reached(&struck(Some(0), None, 0)));
+        assert!(!of(Stream::Fresh).reached(&struck(Some(40), None, 0)), "the kernel needs no agent for it");
         assert!(!of(Stream::Fresh).reached(&struck(None, None, 0)));
     }
 }

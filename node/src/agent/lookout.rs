@@ -41,6 +41,8 @@ const RUNGS_EVERY: Span = Span::from_ms(5_000);
 /// What the thread needs.
 pub(super) struct Post {
     pub(super) uplink: String,
+    /// The name of this agent in the kernel.
+    pub(super) instance: String,
     pub(super) ifindex: Option<u32>,
     pub(super) run_dir: PathBuf,
     pub(super) states: watch::Receiver<Arc<State>>,
@@ -122,7 +124,7 @@ struct Watch {
 impl Watch {
     fn open(mut post: Post) -> Self {
         let state = post.states.borrow_and_update().clone();
-        let vigil = Vigil::open(&post.uplink, &state.site.guard);
+        let vigil = Vigil::open(&post.uplink, &post.instance, &state.site.guard);
         let containment = Containment::open(&post.uplink, post.ifindex, &state);
         let opened = RecordsFile::open::<Kept>(&post.run_dir.join("flood"));
         let (kept, found) = match opened {

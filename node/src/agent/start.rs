@@ -178,6 +178,7 @@ pub(super) async fn run(
     let (rung_sender, rungs) = watch::channel(vec![gate_rung.clone()]);
     let post = lookout::Post {
         uplink: config.uplink.clone(),
+        instance: instance(config, cluster),
         ifindex: kernel.ifindex,
         run_dir: config.run_dir.clone(),
         states: states.clone(),
@@ -371,7 +372,7 @@ fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
         tracing::error!("{missing}");
         seen.shortfalls.push(stead_proto::roster::bounded_text(missing));
     }
-    let instance = format!("{:?}-{}", cluster, config.name).replace('…', "");
+    let instance = instance(config, cluster);
     let addresses = vips(state).into_values().collect();
     match Gate::open(&GateConfig { uplink_ifindex, instance, addresses, wanted }) {
         Ok((gate, shortfalls)) => {
@@ -393,6 +394,11 @@ fn open_kernel(config: &Config, cluster: ClusterId, state: &State) -> Kernel {
             Kernel { gate: None, vip, uplink: None, ifindex, seen, coarse: false, useless: Some(why) }
         }
     }
+}
+
+/// The name under which this agent finds again what it left in the kernel.
+fn instance(config: &Config, cluster: ClusterId) -> String {
+    format!("{:?}-{}", cluster, config.name).replace('…', "")
 }
 
 /// What keeps this process from putting an address on the uplink, if it may not.

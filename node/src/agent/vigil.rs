@@ -26,10 +26,11 @@ struct Program {
 }
 
 impl Vigil {
-    pub(super) fn open(uplink: &str, policy: &GuardPolicy) -> Self {
+    pub(super) fn open(uplink: &str, instance: &str, policy: &GuardPolicy) -> Self {
         let (mut sensors, missing) = Sensors::open(uplink);
         let forged = ForgedLimit::from(policy);
         sensors.limit_forged(forged.clone());
+        sensors.outlive(instance);
         for lacking in &missing {
             tracing::warn!("{lacking}");
         }

@@ -16,7 +16,7 @@ const MOUNT_POINT: &str = "/sys/fs/bpf";
 const MAGIC: u64 = 0xcafe_4a11;
 
 /// stead's directory on a mounted BPF file system, made if it is missing.
-pub(super) fn directory(instance: &str, ifindex: u32) -> io::Result<PathBuf> {
+pub(crate) fn directory(instance: &str, ifindex: u32) -> io::Result<PathBuf> {
     let root = Path::new(MOUNT_POINT);
     if !is_bpffs(root) {
         if mounts_are_private()? {
@@ -46,14 +46,14 @@ pub(super) fn interfaces(instance: &str) -> Vec<u32> {
 }
 
 /// Removes the directories of `instance` as far as they are empty.
-pub(super) fn sweep(instance: &str) {
+pub(crate) fn sweep(instance: &str) {
     let ours = Path::new(MOUNT_POINT).join("stead");
     // What is not empty, or not there, is left as it is.
     let _ = fs::remove_dir(ours.join(instance)).and_then(|()| fs::remove_dir(ours));
 }
 
 /// Unlinks a pinned object; that it does not exist is fine.
-pub(super) fn unpin(path: &Path) -> io::Result<()> {
+pub(crate) fn unpin(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

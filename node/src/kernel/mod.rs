@@ -5,7 +5,7 @@
 //! **Invariant.** Whatever is installed here outlives the agent and fails closed: it needs a living agent
 //! to keep an address open, never to close it.
 
-mod bpffs;
+pub(crate) mod bpffs;
 pub mod gate;
 mod gate_bpf;
 mod gate_nft;

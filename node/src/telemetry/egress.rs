@@ -1,7 +1,8 @@
 //! The sensor in the kernel: loads and attaches `bpf/sensor.bpf.c`, reads it, sums over the processors.
 //!
 //! It stands first at tc, so that it counts what is tried, also what it or another program drops later. A
-//! tcx link dies with its process; a clsact filter is replaced by the next run's.
+//! tcx link dies with its process unless it is [kept](EgressSensor::outlive); a clsact filter outlives it anyhow and
+//! is replaced by the next run's.
 //!
 //! **Invariant.** Dropping it detaches it. What it tells are differences; a counter that went back counts from
 //! zero.
@@ -10,6 +11,7 @@ use super::{
     Hook,
     cut::{Cut, ForgedLimit},
     difference,
+    outliving::{Outliving, Place},
     own::Own,
     sketch::{LastSecond, TopDestination, WINDOW_BYTES, Window},
 };
@@ -56,8 +58,9 @@ pub(super) struct EgressSensor {
     hook: Hook,
     /// Holds the programs.
     object: Ebpf,
-    /// The attachments; dropping one detaches it.
-    _links: Vec<SchedClassifierLink>,
+    /// The attachments, that of egress last; dropping one detaches it.
+    links: Vec<SchedClassifierLink>,
+    kept: Option<Outliving>,
 }
 
 impl EgressSensor {
@@ -92,12 +95,13 @@ impl EgressSensor {
             top: None,
             hook,
             object,
-            _links: Vec::new(),
+            links: Vec::new(),
+            kept: None,
         };
         sensor.write_settings().map_err(|error| chain(&error))?;
         for (side, program) in SIDES {
             let link = attach(&mut sensor.object, &uplink.name, hook, side, program);
-            sensor._links.push(
+            sensor.links.push(
                 link.map_err(|why| format!("the sensor cannot be attached to {} ({why})", uplink.name))?,
             );
         }
@@ -111,6 +115,18 @@ impl EgressSensor {
 
     pub(super) const fn top(&self) -> Option<TopDestination> {
         self.top
+    }
+
+    /// Lets the egress program outlive this process, if the process is killed. After an error the sensor is detached.
+    pub(super) fn outlive(&mut self, instance: &str, ifindex: u32) -> Result<(), String> {
+        if self.hook == Hook::Clsact || self.kept.is_some() {
+            return Ok(());
+        }
+        let place = Place::of(instance, ifindex)?;
+        let link = self.links.pop().ok_or("it is not attached")?;
+        let link = link.try_into().map_err(|error| chain(&error))?;
+        self.kept = Some(place.keep(link)?);
+        Ok(())
     }
 
     /// Holds SYNs made by hand to this from now on; see [`ForgedLimit`].
@@ -286,7 +302,7 @@ fn is_filter(program: &mut SchedClassifier, uplink: &str, side: TcAttachType) ->
 
 /// An error with all its causes, for aya's outer messages alone say too little; without the log of the
 /// kernel's verifier, which only a developer can read.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref() {
         tracing::debug!(%verifier_log, "the kernel's verifier refused the sensor");
         return format!("the kernel refuses the program: {io_error}");

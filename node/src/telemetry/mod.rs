@@ -24,6 +24,7 @@ mod cut;
 mod egress;
 mod kernel_tcp;
 mod netdev;
+mod outliving;
 mod own;
 mod rungs;
 mod sketch;
@@ -37,7 +38,7 @@ use crate::{
     sys::now,
     vip::rtnl::{Link, Rtnl, RtnlError},
 };
-use egress::EgressSensor;
+use egress::{EgressSensor, chain};
 use kernel_tcp::KernelCounters;
 use netdev::NetdevCounters;
 use std::fmt;
@@ -147,6 +148,8 @@ pub struct Sensors {
     ifindex: Option<u32>,
     best: Hook,
     forged: Option<ForgedLimit>,
+    /// Under which name the egress program outlives this process.
+    instance: Option<String>,
     rtnl: Option<Rtnl>,
     egress: Option<EgressSensor>,
     netdev: Option<(NetdevCounters, netdev::Totals)>,
@@ -178,6 +181,7 @@ impl Sensors {
             ifindex: None,
             best,
             forged: None,
+            instance: None,
             rtnl: None,
             egress: None,
             netdev: None,
@@ -215,10 +219,19 @@ impl Sensors {
 
     /// Holds SYNs made by hand to `limit` from now on, where there is BPF; without a call nothing is cut off.
     ///
-    /// It ends with this agent's program in the kernel, or with its process.
+    /// It ends when the sensors are dropped, or with the process; see [`Self::outlive`].
     pub fn limit_forged(&mut self, limit: ForgedLimit) {
         self.forged = Some(limit);
         self.write_forged();
+    }
+
+    /// Leaves the program that counts and cuts at egress in the kernel if this process is killed, until sensors of the
+    /// same `instance` on the same uplink take over.
+    ///
+    /// Needs a BPF file system that outlives the process, else it is said and the program ends with it.
+    pub fn outlive(&mut self, instance: &str) {
+        self.instance = Some(instance.to_owned());
+        self.keep_egress();
     }
 
     /// What was counted since the last reading, or since opening.
@@ -353,6 +366,22 @@ impl Sensors {
         }
     }
 
+    fn keep_egress(&mut self) {
+        let (Some(instance), Some(ifindex), Some(egress)) = (&self.instance, self.ifindex, &mut self.egress)
+        else {
+            return;
+        };
+        if let Err(why) = egress.outlive(instance, ifindex) {
+            tracing::warn!(why, "SYNs made by hand are cut off only while this agent lives");
+            self.instance = None;
+            if !egress.is_attached(&self.name) {
+                self.egress = None;
+                // Opened anew with the next reading.
+                self.tried_last = now().before(RETRY);
+            }
+        }
+    }
+
     fn write_forged(&mut self) {
         if let (Some(egress), Some(limit)) = (&mut self.egress, &self.forged)
             && let Err(why) = egress.limit_forged(limit)
@@ -381,6 +410,7 @@ impl Sensors {
                     self.egress = Some(egress);
                     self.egress_worked = true;
                     self.write_forged();
+                    self.keep_egress();
                     self.found(Sensor::Egress);
                     return;
                 }

@@ -124,3 +124,38 @@ fn a_limit_that_somebody_lifted_is_said_and_put_back() {
         assert!(told(&mut sensors, || send_raw(raw, COUNT)).syn_cut > N / 2, "it holds again");
     });
 }
+
+#[test]
+fn a_killed_agents_cut_goes_on_until_its_successor_takes_over() {
+    let pin = std::path::Path::new("/sys/fs/bpf/stead/here-sensor");
+    let attached = || SchedClassifier::query_tcx("uplink", TcAttachType::Egress).unwrap().1.len();
+    bench(move |bench| {
+        let pinned = pin.join(bench.uplink.ifindex.to_string()).join("sensor_egress");
+        let stash = pinned.with_file_name("stash");
+        let mut killed = open();
+        killed.limit_forged(limit(&[]));
+        killed.outlive("here");
+        // A killed process closes everything and removes nothing.
+        std::fs::rename(&pinned, &stash).unwrap();
+        drop(killed);
+        std::fs::rename(&stash, &pinned).unwrap();
+
+        let before = received_by_peer(bench);
+        send_raw(|n| (peer(false), by_hand(false, n).packet()), COUNT);
+        let heard = received_by_peer(bench) - before;
+        assert!((1..N / 2).contains(&heard), "nobody lives, and {heard} of {N} left");
+
+        let mut successor = open();
+        successor.limit_forged(limit(&[]));
+        successor.outlive("here");
+        wait_for("the predecessor's program to go", || attached() == 1);
+        let egress = told(&mut successor, || {
+            send_raw(|n| (peer(false), by_hand(false, 1_000 + n).packet()), COUNT);
+        });
+        assert_eq!((egress.syn.raw, egress.rst_matched), (N, N - egress.syn_cut), "counted once");
+
+        drop(successor);
+        wait_for("the successor's program to go", || attached() == 0);
+        assert!(!pin.exists(), "nothing is left behind");
+    });
+}
