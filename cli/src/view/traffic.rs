@@ -94,7 +94,7 @@ fn detectors(seen: &TrafficSeen) -> Vec<DetectorSays> {
         code: detector.code(),
         level: word(level),
         lost: seen.blinded.contains(&detector),
-        finds: finds(detector),
+        finds: detector.finds(),
     };
     said.into_iter().map(says).collect()
 }
@@ -105,21 +105,6 @@ const fn word(level: Level) -> &'static str {
         Level::Calm => "calm",
         Level::Suspect => "suspect",
         Level::Convict => "convict",
-    }
-}
-
-/// What a detector finds, for a person.
-const fn finds(detector: Detector) -> &'static str {
-    match detector {
-        Detector::Provenance => "SYNs made by hand, from raw or packet sockets",
-        Detector::Illegal => "SYNs with a payload, or from an address that is not the node's",
-        Detector::Identity => "more SYNs on the wire than the kernel's TCP has made",
-        Detector::Outstanding => "far more connections begun than answered",
-        Detector::Drip => "connections that stay unanswered, slowly and for long",
-        Detector::Magnitude => "more than 300 unanswered connections a second",
-        Detector::Conservation => "packets on the uplink that passed none of the hooks",
-        Detector::RawOther => "a stream of packets made by hand that are no TCP",
-        Detector::Integrity => "a part of stead that was changed without it",
     }
 }
 

@@ -85,6 +85,24 @@ impl Detector {
             Self::Integrity => "D8",
         }
     }
+
+    /// What it finds, for a person.
+    #[must_use]
+    pub const fn finds(self) -> &'static str {
+        match self {
+            Self::Provenance => {
+                "SYNs made by hand, from raw or packet sockets; no server's software does that"
+            }
+            Self::Illegal => "SYNs with a payload, or from an address that is not the node's",
+            Self::Identity => "more SYNs on the wire than the kernel's TCP has made",
+            Self::Outstanding => "far more connections begun than answered",
+            Self::Drip => "connections that stay unanswered, slowly and for long",
+            Self::Magnitude => "more than 300 unanswered connections a second",
+            Self::Conservation => "packets on the uplink that passed none of its hooks",
+            Self::RawOther => "a stream of packets made by hand that are no TCP",
+            Self::Integrity => "a part of stead that was changed without it",
+        }
+    }
 }
 
 /// What all detectors say after a tick.

@@ -3,7 +3,7 @@
 //! **Invariant.** Deterministic and bounded: a line is written once, however often its reason is told, and only
 //! as many can be told as a record names targets and programs.
 
-use crate::detect::{Detector, Level};
+use crate::detect::Level;
 use crate::id::NodeId;
 use crate::incident::Matter;
 use crate::inventory::{Inventory, NodeNow};
@@ -47,28 +47,12 @@ fn outbound(name: &str, flood: &Flood, posture: Posture) -> Vec<String> {
     };
     let mut lines = Vec::from([format!("{name} opens more connections than its limit: {done}")]);
     for detector in &flood.detectors {
-        lines.push(format!("{}: {}", detector.code(), finds(*detector)));
+        lines.push(format!("{}: {}", detector.code(), detector.finds()));
     }
     lines.extend(flood.targets.iter().map(|target| format!("it goes to {target}")));
     let sender = |sender| format!("a program with a raw or packet socket open meanwhile: {sender}");
     lines.extend(flood.senders.iter().map(sender));
     lines
-}
-
-/// What a detector found, for a person.
-const fn finds(detector: Detector) -> &'static str {
-    match detector {
-        Detector::Provenance => {
-            "SYNs made by hand, from raw or packet sockets; no server's software does that"
-        }
-        Detector::Illegal => "SYNs with a payload, or from an address that is not ours",
-        Detector::Identity => "more SYNs on the wire than the kernel's TCP has made",
-        Detector::Outstanding | Detector::Drip => "far more connections begun than answered",
-        Detector::Magnitude => "more than 300 unanswered connections a second",
-        Detector::Conservation => "packets on the uplink that passed none of its hooks",
-        Detector::RawOther => "a stream of packets made by hand that are no TCP",
-        Detector::Integrity => "a part of stead changed without it",
-    }
 }
 
 fn blind(name: &str, seen: &TrafficSeen) -> Option<String> {
