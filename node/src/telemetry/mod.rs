@@ -24,120 +24,26 @@ mod cut;
 mod egress;
 mod kernel_tcp;
 mod netdev;
+mod opening;
 mod outliving;
 mod own;
+mod reading;
 mod rungs;
+mod sensor;
 mod sketch;
 pub mod sockets;
 mod uplink;
 
 pub use cut::ForgedLimit;
+pub use sensor::{Hook, Missing, Sensor};
 pub use sketch::TopDestination;
 
-use crate::{
-    sys::now,
-    vip::rtnl::{Link, Rtnl, RtnlError},
-};
+use crate::{sys::now, vip::rtnl::Rtnl};
 use egress::{EgressSensor, chain};
 use kernel_tcp::KernelCounters;
 use netdev::NetdevCounters;
-use std::fmt;
-use stead_proto::{
-    telemetry::{Egress, KernelTcp, Sample, Uplink},
-    time::{Instant, Span},
-};
+use stead_proto::{telemetry::Sample, time::Instant};
 use uplink::UplinkCounters;
-
-/// How often a lost uplink is looked for, and a sensor's attachment is checked.
-const PERIOD: Span = Span::from_ms(1_000);
-/// How long a sensor that could not be opened on an uplink is left alone: each try costs a process or a load.
-const RETRY: Span = Span::from_ms(60_000);
-/// The counters of nft and of the kernel's TCP are compared, so they must be of one moment …
-const PAIR_GAP_MAX: Span = Span::from_ms(1);
-/// … which is tried so often.
-const PAIR_TRIES: u32 = 3;
-
-/// Letters of a reason, so that a [`Missing`] fits a report.
-const WHY_CHARS_MAX: usize = 120;
-
-/// Where the BPF program is attached, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hook {
-    /// A tcx link (Linux 6.6).
-    Tcx,
-    /// A clsact filter (Linux 5.8), which somebody else may flush.
-    Clsact,
-}
-
-/// One of the sensors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Sensor {
-    /// BPF at tc: `Sample::egress`.
-    Egress,
-    /// nft at netdev egress: `Sample::netdev_syn`.
-    Netdev,
-    /// The kernel's TCP counters: `Sample::kernel`.
-    Kernel,
-    /// The uplink's packet counters: `Sample::uplink`.
-    Uplink,
-}
-
-impl Sensor {
-    /// What cannot be seen without it, and what to do about that.
-    const fn blind(self) -> &'static str {
-        match self {
-            Self::Egress => {
-                "which sockets send SYNs, their answers and destinations are not seen, and SYNs made by hand pass until \
-                 the limit is on; needs Linux 5.8 with BPF, an Ethernet uplink, CAP_BPF, CAP_NET_ADMIN"
-            }
-            Self::Netdev => "SYNs that go around tc are not seen; install nftables on Linux 5.16 or later",
-            Self::Kernel => "SYNs of ordinary programs, and an inbound flood, are not seen",
-            Self::Uplink => {
-                "packets that go around every hook (AF_XDP) are not seen; check the node's uplink setting"
-            }
-        }
-    }
-}
-
-impl Sensor {
-    /// What it does not see where it works.
-    const fn misses(self) -> &'static str {
-        match self {
-            Self::Egress => {
-                "packets that go around tc (PACKET_QDISC_BYPASS, AF_XDP): the netdev sensor and the uplink see them"
-            }
-            Self::Netdev => "who sends; AF_XDP; SYNs behind VLAN tags that a packet socket wrote by hand",
-            Self::Kernel => "whatever is made by hand",
-            Self::Uplink => "what is in a packet",
-        }
-    }
-}
-
-impl fmt::Display for Sensor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Egress => "egress sensor (BPF)",
-            Self::Netdev => "netdev sensor (nft)",
-            Self::Kernel => "kernel TCP counters",
-            Self::Uplink => "uplink counters",
-        })
-    }
-}
-
-/// A sensor that is not there: a sentence for the operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// Which one.
-    pub sensor: Sensor,
-    /// Why it does not work.
-    pub why: String,
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no {}: {}; {}", self.sensor, self.why, self.sensor.blind())
-    }
-}
 
 /// The open sensors of one uplink. Dropping them takes everything out of the kernel.
 #[derive(Debug)]
@@ -256,255 +162,8 @@ impl Sensors {
         sample
     }
 
-    /// Notices that the uplink went, was renamed or came back, and opens again what was lost.
-    fn follow_uplink(&mut self, now: Instant) {
-        if let (Some(rtnl), Some(ifindex)) = (&mut self.rtnl, self.ifindex) {
-            match rtnl.link(ifindex) {
-                Ok(link) if link.name == self.name => {}
-                Ok(link) => {
-                    // nft hooks interfaces by their names.
-                    self.name = link.name;
-                    self.netdev = None;
-                    self.tried_last = now.before(RETRY);
-                }
-                Err(RtnlError::NoInterface) => {
-                    self.ifindex = None;
-                    self.egress = None;
-                    self.netdev = None;
-                    self.uplink = None;
-                    for sensor in [Sensor::Egress, Sensor::Netdev, Sensor::Uplink] {
-                        self.lost(sensor, format!("the interface {} is gone", self.name));
-                    }
-                }
-                // Nothing is known, so nothing is changed.
-                Err(RtnlError::NotPermitted | RtnlError::NoIpv6 | RtnlError::Kernel { .. }) => {}
-            }
-        }
-        if self.egress.is_some() && now.since(self.checked_last) >= PERIOD {
-            self.checked_last = now;
-            let meddled = self.egress.as_mut().and_then(|egress| {
-                if !egress.is_attached(&self.name) {
-                    Some("somebody detached its program")
-                } else if !egress.holds_forged() {
-                    Some("somebody changed its limit on SYNs made by hand")
-                } else {
-                    None
-                }
-            });
-            if let Some(why) = meddled {
-                self.egress = None;
-                self.lost(Sensor::Egress, why.to_owned());
-                // It is put back with the next reading: this one has to say that something was missed.
-                self.tried_last = now.before(RETRY);
-                return;
-            }
-        }
-        let due = match self.ifindex {
-            None => now.since(self.tried_last) >= PERIOD,
-            Some(_) => {
-                let lost = self.netdev.is_none() || (self.egress.is_none() && self.egress_worked);
-                lost && now.since(self.tried_last) >= RETRY
-            }
-        };
-        if due {
-            self.open_uplink(now);
-        }
-    }
-
-    fn open_kernel(&mut self) {
-        match KernelCounters::open().and_then(|mut counters| counters.read().map(|totals| (counters, totals)))
-        {
-            Ok(open) => self.kernel = Some(open),
-            Err(error) => self.lost(Sensor::Kernel, error.to_string()),
-        }
-    }
-
-    /// Opens what belongs to the uplink and is not open.
-    fn open_uplink(&mut self, now: Instant) {
-        self.tried_last = now;
-        let link = match self.find_uplink() {
-            Ok(link) => link,
-            Err(why) => {
-                for sensor in [Sensor::Egress, Sensor::Netdev, Sensor::Uplink] {
-                    self.lost(sensor, why.clone());
-                }
-                return;
-            }
-        };
-        let new = self.ifindex.replace(link.ifindex) != Some(link.ifindex);
-        if new {
-            self.egress_worked = false;
-        }
-        if self.egress.is_none() && (new || self.egress_worked) {
-            self.open_egress(&link, now);
-        }
-        if self.netdev.is_none() {
-            let opened = NetdevCounters::open(&link.name, link.ifindex);
-            let opened = opened.and_then(|mut counters| {
-                counters.read().map(|totals| (counters, totals)).map_err(|error| error.to_string())
-            });
-            match opened {
-                Ok(open) => {
-                    self.netdev = Some(open);
-                    self.found(Sensor::Netdev);
-                }
-                Err(why) => self.lost(Sensor::Netdev, why),
-            }
-        }
-        if self.uplink.is_none() {
-            let opened = UplinkCounters::open().and_then(|mut counters| {
-                let totals = counters.read(&link.name)?;
-                Ok((counters, totals.ok_or(std::io::ErrorKind::NotFound)?))
-            });
-            match opened {
-                Ok(open) => {
-                    self.uplink = Some(open);
-                    self.found(Sensor::Uplink);
-                }
-                Err(error) => self.lost(Sensor::Uplink, error.to_string()),
-            }
-        }
-    }
-
-    fn keep_egress(&mut self) {
-        let (Some(instance), Some(ifindex), Some(egress)) = (&self.instance, self.ifindex, &mut self.egress)
-        else {
-            return;
-        };
-        if let Err(why) = egress.outlive(instance, ifindex) {
-            tracing::warn!(why, "SYNs made by hand are cut off only while this agent lives");
-            self.instance = None;
-            if !egress.is_attached(&self.name) {
-                self.egress = None;
-                // Opened anew with the next reading.
-                self.tried_last = now().before(RETRY);
-            }
-        }
-    }
-
-    fn write_forged(&mut self) {
-        if let (Some(egress), Some(limit)) = (&mut self.egress, &self.forged)
-            && let Err(why) = egress.limit_forged(limit)
-        {
-            tracing::warn!(why, "SYNs made by hand are only counted: the kernel does not take their limit");
-        }
-    }
-
-    fn find_uplink(&mut self) -> Result<Link, String> {
-        if self.rtnl.is_none() {
-            self.rtnl = Some(Rtnl::open().map_err(|error| error.to_string())?);
-        }
-        let rtnl = self.rtnl.as_mut().ok_or("no netlink")?;
-        let links = rtnl.links().map_err(|error| error.to_string())?;
-        let found = links.into_iter().find(|link| link.name == self.name);
-        found.ok_or_else(|| format!("there is no interface {}", self.name))
-    }
-
-    fn open_egress(&mut self, link: &Link, now: Instant) {
-        let Some(rtnl) = self.rtnl.as_mut() else { return };
-        let hooks = [Hook::Tcx, Hook::Clsact].into_iter().filter(|hook| *hook >= self.best);
-        let mut why = String::new();
-        for hook in hooks {
-            match EgressSensor::open(link, rtnl, hook, now) {
-                Ok(egress) => {
-                    self.egress = Some(egress);
-                    self.egress_worked = true;
-                    self.write_forged();
-                    self.keep_egress();
-                    self.found(Sensor::Egress);
-                    return;
-                }
-                // The first failure mostly is the reason of the second, too.
-                Err(error) if why.is_empty() => why = error,
-                Err(error) => tracing::debug!(error, ?hook, "the egress sensor was not attached"),
-            }
-        }
-        self.lost(Sensor::Egress, why);
-    }
-
-    /// The counters of nft and of the kernel's TCP, read as close together as this machine allows.
-    fn read_pair(&mut self, now: Instant) -> (Option<u64>, Option<KernelTcp>) {
-        let mut netdev = None;
-        let mut kernel = None;
-        let mut failed = None;
-        for _ in 0..PAIR_TRIES {
-            let begun = crate::sys::now();
-            netdev = self.netdev.as_mut().map(|(counters, _)| counters.read());
-            kernel = self.kernel.as_mut().map(|(counters, _)| counters.read());
-            if crate::sys::now().since(begun) <= PAIR_GAP_MAX {
-                break;
-            }
-        }
-        let netdev = match netdev {
-            Some(Ok(totals)) => Some(totals),
-            Some(Err(error)) => {
-                failed = Some(error);
-                None
-            }
-            None => None,
-        };
-        let netdev = netdev.zip(self.netdev.as_mut()).map(|(totals, (_, last))| {
-            let difference = difference(&totals, last);
-            *last = totals;
-            difference
-        });
-        if let Some(error) = failed {
-            // The next try, which makes the table anew, may come at once.
-            self.netdev = None;
-            self.tried_last = now.before(RETRY);
-            self.lost(Sensor::Netdev, format!("its table was removed or cannot be read ({error})"));
-        }
-        let forwarded = netdev.map_or(0, |[_, forwarded]| forwarded);
-        let kernel = match (kernel, self.kernel.as_mut()) {
-            (Some(Ok(totals)), Some((_, last))) => {
-                let told = kernel_tcp::since(&totals, last, forwarded);
-                *last = totals;
-                self.found(Sensor::Kernel);
-                Some(told)
-            }
-            (Some(Err(error)), _) => {
-                self.lost(Sensor::Kernel, error.to_string());
-                None
-            }
-            _ => None,
-        };
-        (netdev.map(|[syn, _]| syn), kernel)
-    }
-
-    fn read_egress(&mut self, now: Instant) -> Option<(Egress, u64)> {
-        let (egress, rtnl) = (self.egress.as_mut()?, self.rtnl.as_mut()?);
-        match egress.read(rtnl, now) {
-            Ok(told) => {
-                self.found(Sensor::Egress);
-                Some(told)
-            }
-            Err(why) => {
-                self.lost(Sensor::Egress, why);
-                None
-            }
-        }
-    }
-
-    fn read_uplink(&mut self) -> Option<Uplink> {
-        let (counters, last) = self.uplink.as_mut()?;
-        match counters.read(&self.name) {
-            Ok(Some(totals)) => {
-                let [received, sent] = difference(&totals, last);
-                *last = totals;
-                self.found(Sensor::Uplink);
-                Some(Uplink { sent, received })
-            }
-            // Gone in this moment: the next reading says so.
-            Ok(None) => None,
-            Err(error) => {
-                self.lost(Sensor::Uplink, error.to_string());
-                None
-            }
-        }
-    }
-
     fn lost(&mut self, sensor: Sensor, why: String) {
-        let missing = Missing { sensor, why: why.chars().take(WHY_CHARS_MAX).collect() };
+        let missing = Missing { sensor, why: why.chars().take(sensor::WHY_CHARS_MAX).collect() };
         match self.missing.iter_mut().find(|known| known.sensor == sensor) {
             Some(known) if *known == missing => {}
             Some(known) => *known = missing,
@@ -547,14 +206,5 @@ mod tests {
     fn sensors_may_be_owned_by_a_thread_of_their_own() {
         const fn sendable<T: Send>() {}
         const { sendable::<Sensors>() }
-    }
-
-    #[test]
-    fn what_is_missing_fits_the_report_with_its_reason() {
-        for sensor in [Sensor::Egress, Sensor::Netdev, Sensor::Kernel, Sensor::Uplink] {
-            let text = Missing { sensor, why: "x".repeat(WHY_CHARS_MAX) }.to_string();
-            assert!(text.len() <= stead_proto::limits::TEXT_BYTES_MAX, "{} bytes: {text}", text.len());
-            assert!(text.contains("not seen"), "{text}");
-        }
     }
 }
