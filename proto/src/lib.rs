@@ -43,3 +43,4 @@ pub mod site;
 pub mod state;
 pub mod telemetry;
 pub mod time;
+pub mod tribunal;

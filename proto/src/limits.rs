@@ -29,6 +29,11 @@ pub const INCIDENTS_MAX: usize = 256;
 /// Lines in one incident.
 pub const INCIDENT_LINES_MAX: usize = 32;
 
+/// Grounds of one testimony.
+pub const GROUNDS_MAX: usize = 8;
+/// Bytes of one testimony.
+pub const TESTIMONY_BYTES_MAX: usize = 1_000;
+
 /// Bytes of a name (node, service, endpoint).
 pub const NAME_BYTES_MAX: usize = 40;
 /// Bytes of a free text (a reason, an incident's line).
