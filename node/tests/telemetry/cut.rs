@@ -14,6 +14,13 @@ fn limit(spared: &[&str]) -> ForgedLimit {
     ForgedLimit { rate: RATE, spared: spared.iter().map(prefix).collect() }
 }
 
+/// Sends, and tells what was counted of these SYNs.
+fn told_of(sensors: &mut Sensors, send: impl FnOnce()) -> Egress {
+    sensors.read();
+    send();
+    parts(&collect(sensors, |sum| parts(sum).0.syn.sum() >= N)).0
+}
+
 /// Sends, and tells how many SYNs were counted, cut off and answered; the peer refuses each that it gets.
 fn told(sensors: &mut Sensors, send: impl FnOnce()) -> Egress {
     sensors.read();
@@ -157,5 +164,36 @@ fn a_killed_agents_cut_goes_on_until_its_successor_takes_over() {
         drop(successor);
         wait_for("the successor's program to go", || attached() == 0);
         assert!(!pin.exists(), "nothing is left behind");
+    });
+}
+
+#[test]
+fn a_virtual_machine_on_a_bridge_is_no_raw_socket() {
+    bench(|_| {
+        let guest = senders::tap_device("guest");
+        for command in [
+            "link add br0 type bridge",
+            "link set guest master br0",
+            "link set uplink master br0",
+            "link set guest up",
+            "link set br0 up",
+        ] {
+            ip(command);
+        }
+        let mut sensors = open();
+        sensors.limit_forged(limit(&[]));
+        sensors.read();
+        wait_for("the bridge to forward", || {
+            let frame = Syn { from: Ipv4Addr::new(10, 77, 0, 9).into(), ..by_hand(false, 0) }.frame();
+            std::io::Write::write_all(&mut &guest, &frame).unwrap();
+            sensors.read().egress.unwrap().syn.sum() > 0
+        });
+        let egress = told_of(&mut sensors, || {
+            for n in 0..COUNT {
+                let syn = Syn { from: Ipv4Addr::new(10, 77, 0, 9).into(), ..by_hand(false, n) };
+                std::io::Write::write_all(&mut &guest, &syn.frame()).unwrap();
+            }
+        });
+        assert_eq!((egress.syn, egress.syn_cut), (BySource { forwarded: N, ..BySource::default() }, 0));
     });
 }

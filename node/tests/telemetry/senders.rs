@@ -263,3 +263,17 @@ impl Inner {
         })
     }
 }
+
+/// A tap device of which this is the guest's end, as a virtual machine monitor has it.
+pub fn tap_device(name: &str) -> File {
+    const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+    let file = File::options().read(true).write(true).open("/dev/net/tun").unwrap();
+    let mut request = [0_u8; 40];
+    request[..name.len()].copy_from_slice(name.as_bytes());
+    let flags = u16::try_from(libc::IFF_TAP | libc::IFF_NO_PI).unwrap();
+    request[16..18].copy_from_slice(&flags.to_ne_bytes());
+    // SAFETY: the kernel reads and writes an ifreq of 40 bytes, which outlives the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, request.as_mut_ptr()) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    file
+}

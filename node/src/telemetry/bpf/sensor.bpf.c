@@ -70,6 +70,8 @@
 #define OPTION_EXPERIMENT 254
 #define FAST_OPEN_MAGIC 0xf989
 
+#define FAMILY_INET 2
+#define FAMILY_INET6 10
 #define FAMILY_PACKET 17
 #define SOCK_STREAM 1
 #define SOCK_RAW 3
@@ -239,6 +241,9 @@ static __always_inline enum source source_of(struct __sk_buff *skb)
 		return FORWARDED;
 	if (socket->family == FAMILY_PACKET)
 		return PACKET;
+	/* A macvtap device sends for its virtual machine with a SOCK_RAW of no family (drivers/net/tap.c). */
+	if (socket->family != FAMILY_INET && socket->family != FAMILY_INET6)
+		return FORWARDED;
 	socket = bpf_sk_fullsock(socket);
 	if (!socket)
 		return TCP; /* a request or time-wait socket */
