@@ -8,15 +8,380 @@
 //! A = ⌊n/2⌋ + 1 of the electorate that the operators signed; the accused is among the n and never among the A. Nothing
 //! here is ordered and nothing goes through Raft, so a hostile leader cannot hold up its own conviction.
 //!
-//! **Invariant.** Pure and deterministic: a certificate that one honest node believes, every honest node with the
-//! same electorate and the same earlier certificates believes.
+//! | this node | hears or finds | does |
+//! |---|---|---|
+//! | has nothing against X | a testimony against X, of one who is not struck out | looks for itself |
+//! | is looking | nothing, for ten seconds, and nobody else does | strikes the accuser |
+//! | is looking | enough | testifies |
+//! | found only silence beside it | | asks X; testifies if it has no answer in two seconds |
+//! | is unwell, or half of the mesh looks bad, or another one is being isolated | enough | waits |
+//! | has A testimonies | | certificate: acts, and tells everybody |
+//! | hears a certificate | | verifies: acts, and tells everybody |
 //!
-//! Deliberately absent for now: the course of a case (who looks when, rebuttals, strikes), and acting on a certificate.
+//! **Invariant.** Pure and deterministic. This node never swears to what it has not seen itself. Isolations are never
+//! taken back here: who returns has another id and another key.
+//!
+//! Deliberately absent: how to look, and how to act.
 
+mod case;
 pub mod certificate;
 pub mod rules;
+mod strikes;
 pub mod testimony;
 
+pub use case::{LASTS, LOOK_EVERY, REBUTTAL};
 pub use certificate::{Certificate, Court, Disbelief, Electorate, Verdict};
 pub use rules::Rules;
 pub use testimony::{Ground, Probe, Sanction, Subject, Testimony};
+
+use crate::id::{ClusterId, NodeId};
+use crate::sign::{SecretKey, Signed};
+use crate::time::{Instant, Span};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use case::Case;
+use strikes::Strikes;
+
+/// How long an accusation may stay alone.
+const ALONE_MAX: Span = Span::from_ms(10_000);
+/// How long a demotion lasts unless it is testified to again.
+pub const DEMOTED: Span = Span::from_ms(600_000);
+/// After how long this node says again what it still sees.
+const AGAIN: Span = Span::from_ms(30_000);
+
+/// What the tribunal has to know of the rest of the node.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The wall clock, for what is signed.
+    pub unix_ms: u64,
+    /// Whether this node trusts itself: not stalled, not starved, not cut off from most of the others.
+    pub well: bool,
+    /// Who leads.
+    pub leader: Option<NodeId>,
+    /// What this node signs with.
+    pub key: &'a SecretKey,
+}
+
+/// What the tribunal wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Look at this node, by every probe there is, and say what was [found](Tribunal::found).
+    Look(NodeId),
+    /// Ask this node on its own session why it is silent.
+    Challenge(NodeId),
+    /// Tell everybody.
+    Tell(Signed<Testimony>),
+    /// Tell everybody, for ever.
+    Publish(Certificate),
+    /// Act on this.
+    Enforce(Verdict),
+}
+
+/// A conviction that stands.
+#[derive(Clone, Debug)]
+struct Convicted {
+    certificate: Certificate,
+    /// Whether the roster has followed.
+    removed: bool,
+}
+
+/// One node's part in the tribunal.
+#[derive(Clone, Debug)]
+pub struct Tribunal {
+    me: NodeId,
+    cluster: ClusterId,
+    electorate: Electorate,
+    rules: Rules,
+    cases: BTreeMap<Subject, Case>,
+    isolated: BTreeMap<Subject, Convicted>,
+    demoted: BTreeMap<Subject, Instant>,
+    strikes: Strikes,
+}
+
+impl Tribunal {
+    /// A tribunal that knows of no case. Certificates of before are [heard](Self::certified) anew.
+    #[must_use]
+    pub fn new(me: NodeId, cluster: ClusterId, electorate: Electorate, rules: Rules) -> Self {
+        Self {
+            me,
+            cluster,
+            electorate,
+            rules,
+            cases: BTreeMap::new(),
+            isolated: BTreeMap::new(),
+            demoted: BTreeMap::new(),
+            strikes: Strikes::default(),
+        }
+    }
+
+    /// Who is isolated.
+    #[must_use]
+    pub fn isolated(&self) -> BTreeSet<NodeId> {
+        self.isolated.keys().map(|subject| subject.node).collect()
+    }
+
+    /// Whether a node is demoted at present.
+    #[must_use]
+    pub fn is_demoted(&self, now: Instant, node: NodeId) -> bool {
+        self.demoted.iter().any(|(subject, until)| subject.node == node && now < *until)
+    }
+
+    /// Every isolation, for whoever does not know of it, and for memory that survives the agent.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.isolated.values().map(|convicted| &convicted.certificate)
+    }
+
+    /// Every testimony of an open case, for whoever missed one.
+    pub fn testimonies(&self) -> impl Iterator<Item = &Signed<Testimony>> {
+        self.cases.values().flat_map(|case| case.testimonies.values().map(|(_, signed)| signed))
+    }
+
+    /// The operators changed who judges. What was said under another electorate is void.
+    pub fn elect(&mut self, electorate: Electorate) {
+        if electorate != self.electorate {
+            self.electorate = electorate;
+            self.cases.clear();
+        }
+    }
+
+    /// This node looked at another one, or stumbled over it; `grounds` is empty if nothing is wrong.
+    pub fn found(&mut self, facts: &Facts<'_>, node: NodeId, grounds: Vec<Ground>, out: &mut Vec<Output>) {
+        let Some(subject) = self.electorate.subject(node).filter(|subject| self.may_judge(subject)) else {
+            return;
+        };
+        if grounds.is_empty() && !self.cases.contains_key(&subject) {
+            return;
+        }
+        let case = self.cases.entry(subject).or_insert_with(|| Case::opened(facts.now, self.me));
+        if !grounds.contains(&Ground::Silence) {
+            case.challenged = None;
+        } else if case.challenged.is_none() {
+            case.challenged = Some(facts.now);
+            out.push(Output::Challenge(node));
+        }
+        case.found = Some((facts.now, grounds));
+        self.speak(facts, subject, out);
+    }
+
+    /// A node answered, on its own session, why it had been silent.
+    pub fn rebutted(&mut self, node: NodeId) {
+        for (_, case) in self.cases.iter_mut().filter(|(subject, _)| subject.node == node) {
+            case.challenged = None;
+            if let Some((_, found)) = &mut case.found {
+                found.retain(|ground| *ground != Ground::Silence);
+            }
+        }
+    }
+
+    /// A testimony came in.
+    ///
+    /// # Errors
+    /// [`Disbelief`] if it does not count; the sender is broken or hostile, or knows another electorate.
+    pub fn heard(
+        &mut self,
+        facts: &Facts<'_>,
+        signed: Signed<Testimony>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Disbelief> {
+        let isolated = self.isolated();
+        let testimony = self.court(&isolated).hear(&signed)?;
+        let subject = testimony.subject;
+        if !self.may_judge(&subject) || testimony.by == self.me || !self.follows(facts.now, &testimony) {
+            return Ok(());
+        }
+        let by = testimony.by;
+        let grounds = testimony.grounds.clone();
+        let case = self.cases.entry(subject).or_insert_with(|| Case::opened(facts.now, by));
+        if !case.hear(facts.now, testimony, signed) {
+            return Ok(());
+        }
+        if !self.rules.look {
+            case.found = Some((facts.now, grounds));
+        } else if case.is_due(facts.now) {
+            out.push(Output::Look(subject.node));
+        }
+        self.speak(facts, subject, out);
+        self.conclude(facts, subject, out);
+        Ok(())
+    }
+
+    /// A certificate came in.
+    ///
+    /// # Errors
+    /// [`Disbelief`] if it does not hold.
+    pub fn certified(
+        &mut self,
+        facts: &Facts<'_>,
+        certificate: Certificate,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Disbelief> {
+        let isolated = self.isolated();
+        let verdict = certificate.verify(&self.court(&isolated))?;
+        self.convict(facts, verdict, certificate, out);
+        Ok(())
+    }
+
+    /// The roster follows: this node is no longer in it.
+    pub fn removed(&mut self, node: NodeId) {
+        for (_, convicted) in self.isolated.iter_mut().filter(|(subject, _)| subject.node == node) {
+            convicted.removed = true;
+        }
+    }
+
+    /// Time passes: answers are overdue, accusers stay alone, cases end.
+    pub fn tick(&mut self, facts: &Facts<'_>, out: &mut Vec<Output>) {
+        let now = facts.now;
+        self.cases.retain(|_, case| !case.is_over(now));
+        let rules = self.rules;
+        let subjects: Vec<_> = self.cases.keys().copied().collect();
+        for subject in subjects {
+            let Some(case) = self.cases.get_mut(&subject) else { continue };
+            let alone = case.testimonies.keys().all(|(by, _)| *by == case.accuser);
+            let looked = case.found.as_ref().is_some_and(|(_, found)| found.is_empty());
+            if rules.strikes && alone && looked && !case.struck && now.since(case.opened) >= ALONE_MAX {
+                case.struck = true;
+                self.strikes.add(now, case.accuser);
+            }
+            let speaks = case.testimonies.keys().any(|(by, _)| *by == self.me);
+            let others = case.accuser != self.me && !speaks && !case.struck;
+            if rules.look && others && case.is_due(now) {
+                out.push(Output::Look(subject.node));
+            }
+            self.speak(facts, subject, out);
+        }
+    }
+
+    fn court<'a>(&'a self, isolated: &'a BTreeSet<NodeId>) -> Court<'a> {
+        Court { cluster: self.cluster, electorate: &self.electorate, isolated, rules: self.rules }
+    }
+
+    fn may_judge(&self, subject: &Subject) -> bool {
+        subject.node != self.me && !self.isolated.contains_key(subject)
+    }
+
+    /// Whether a testimony is worth a look: not that of one who was wrong too often, if nobody else speaks.
+    fn follows(&self, now: Instant, testimony: &Testimony) -> bool {
+        let others = self.cases.get(&testimony.subject).is_some_and(|case| {
+            case.testimonies.keys().any(|(by, _)| *by != testimony.by && !self.strikes.is_out(now, *by))
+        });
+        !self.rules.strikes || others || !self.strikes.is_out(now, testimony.by)
+    }
+
+    /// Testifies, if what this node found is enough and nothing holds it back.
+    fn speak(&mut self, facts: &Facts<'_>, subject: Subject, out: &mut Vec<Output>) {
+        let Some(case) = self.cases.get(&subject) else { return };
+        let votes = self.electorate.voters.contains_key(&self.me);
+        if !votes || (self.rules.abstain && !facts.well) || self.blames_the_network(facts.now) {
+            return;
+        }
+        let grounds = case.grounds(facts.now, self.rules.rebuttal);
+        let enough = |sanction| match self.rules.conclusive {
+            true => testimony::suffices(sanction, &grounds),
+            false => !grounds.is_empty(),
+        };
+        let sanction = if enough(Sanction::Isolate) && self.may_isolate(facts, subject) {
+            Sanction::Isolate
+        } else if enough(Sanction::Demote) {
+            Sanction::Demote
+        } else {
+            return;
+        };
+        let said = case.testimonies.get(&(self.me, sanction));
+        if said.is_some_and(|(said, _)| facts.unix_ms < said.unix_ms.saturating_add(AGAIN.as_ms())) {
+            return;
+        }
+        let testimony = Testimony {
+            subject,
+            sanction,
+            electorate: self.electorate.index,
+            by: self.me,
+            grounds,
+            unix_ms: facts.unix_ms,
+        };
+        // It cannot be too long: its grounds are bounded by what there is to find.
+        let Ok(signed) = facts.key.sign(self.cluster, &testimony) else { return };
+        if let Some(case) = self.cases.get_mut(&subject) {
+            case.hear(facts.now, testimony, signed.clone());
+        }
+        out.push(Output::Tell(signed));
+        self.conclude(facts, subject, out);
+    }
+
+    /// Whether so many look bad that it is rather the network, or this node.
+    fn blames_the_network(&self, now: Instant) -> bool {
+        let bad = self.cases.values().filter(|case| !case.grounds(now, false).is_empty()).count();
+        self.rules.group && bad >= 2 && 2 * bad >= self.electorate.voters.len()
+    }
+
+    /// Whether nobody else is being isolated, and as many stay as have to.
+    fn may_isolate(&self, facts: &Facts<'_>, subject: Subject) -> bool {
+        let pending = self.isolated.iter().any(|(other, convicted)| *other != subject && !convicted.removed);
+        let sworn = self.cases.iter().any(|(other, case)| {
+            *other != subject && case.testimonies.contains_key(&(self.me, Sanction::Isolate))
+        });
+        let leads = facts.leader == Some(subject.node);
+        let within = !self.rules.budget || self.isolated.len() < self.electorate.budget();
+        within && (leads || !self.rules.one || (!pending && !sworn))
+    }
+
+    /// Puts a certificate together if there are enough testimonies of one time.
+    fn conclude(&mut self, facts: &Facts<'_>, subject: Subject, out: &mut Vec<Output>) {
+        for sanction in [Sanction::Isolate, Sanction::Demote] {
+            let Some(case) = self.cases.get(&subject) else { return };
+            let mut said: Vec<_> =
+                case.testimonies.values().filter(|(t, _)| t.sanction == sanction).collect();
+            said.sort_by_key(|(testimony, _)| testimony.unix_ms);
+            let needed = if self.rules.threshold { self.electorate.threshold(sanction) } else { 1 };
+            let certificates: Vec<_> = said
+                .windows(needed)
+                .map(|together| Certificate::of(together.iter().map(|(_, signed)| signed.clone()).collect()))
+                .collect();
+            let isolated = self.isolated();
+            let believed = certificates.into_iter().find_map(|certificate| {
+                let verdict = certificate.verify(&self.court(&isolated)).ok()?;
+                Some((verdict, certificate))
+            });
+            if let Some((verdict, certificate)) = believed {
+                self.convict(facts, verdict, certificate, out);
+            }
+        }
+    }
+
+    fn convict(
+        &mut self,
+        facts: &Facts<'_>,
+        verdict: Verdict,
+        certificate: Certificate,
+        out: &mut Vec<Output>,
+    ) {
+        let subject = verdict.subject;
+        match verdict.sanction {
+            Sanction::Isolate => {
+                if self.isolated.contains_key(&subject) {
+                    return;
+                }
+                self.cases.remove(&subject);
+                for case in self.cases.values_mut() {
+                    case.testimonies.retain(|(by, _), _| !self.rules.void || *by != subject.node);
+                }
+                self.isolated.insert(subject, Convicted { certificate: certificate.clone(), removed: false });
+            }
+            Sanction::Demote => {
+                let new = !self.is_demoted(facts.now, subject.node);
+                self.demoted.insert(subject, facts.now.after(DEMOTED));
+                if !new {
+                    return;
+                }
+            }
+        }
+        out.push(Output::Publish(certificate));
+        out.push(Output::Enforce(verdict));
+    }
+}
+
+#[cfg(test)]
+mod tests;
