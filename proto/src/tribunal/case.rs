@@ -11,8 +11,6 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 /// How long a case waits for one more word.
 pub const LASTS: Span = Span::from_ms(60_000);
-/// How often a node looks for itself while a case is open.
-pub const LOOK_EVERY: Span = Span::from_ms(1_000);
 /// How long a node that is charged with silence may take to answer.
 pub const REBUTTAL: Span = Span::from_ms(2_000);
 /// How long what this node found counts.
@@ -26,8 +24,6 @@ pub(super) struct Case {
     /// Who spoke first; this node, if it found something before anybody said so.
     pub(super) accuser: NodeId,
     pub(super) testimonies: BTreeMap<(NodeId, Sanction), (Testimony, Signed<Testimony>)>,
-    /// When this node was told to look last.
-    pub(super) looked_at: Option<Instant>,
     /// Whether it has ever come back from a look, and what it found last.
     pub(super) found: Option<(Instant, Vec<Ground>)>,
     /// Since when the subject owes an answer.
@@ -43,7 +39,6 @@ impl Case {
             heard: now,
             accuser,
             testimonies: BTreeMap::new(),
-            looked_at: None,
             found: None,
             challenged: None,
             struck: false,
@@ -60,15 +55,6 @@ impl Case {
             self.testimonies.insert(place, (testimony, signed));
         }
         news
-    }
-
-    /// Whether it is time to look again, and marks that it was said.
-    pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let due = self.looked_at.is_none_or(|last| now.since(last) >= LOOK_EVERY);
-        if due {
-            self.looked_at = Some(now);
-        }
-        due
     }
 
     /// What this node can swear to at present: without silence, for as long as the subject may still answer.

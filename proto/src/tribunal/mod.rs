@@ -29,7 +29,7 @@ pub mod rules;
 mod strikes;
 pub mod testimony;
 
-pub use case::{LASTS, LOOK_EVERY, REBUTTAL};
+pub use case::{LASTS, REBUTTAL};
 pub use certificate::{Certificate, Court, Disbelief, Electorate, Verdict};
 pub use rules::Rules;
 pub use testimony::{Ground, Probe, Sanction, Subject, Testimony};
@@ -44,6 +44,8 @@ use alloc::{
 use case::Case;
 use strikes::Strikes;
 
+/// How often a node looks for itself while others accuse.
+pub const LOOK_EVERY: Span = Span::from_ms(1_000);
 /// How long an accusation may stay alone.
 const ALONE_MAX: Span = Span::from_ms(10_000);
 /// How long a demotion lasts unless it is testified to again.
@@ -69,8 +71,9 @@ pub struct Facts<'a> {
 /// What the tribunal wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Look at this node, by every probe there is, and say what was [found](Tribunal::found).
-    Look(NodeId),
+    /// Look at everybody, by every probe there is, and say what was [found](Tribunal::found): who looks at the accused
+    /// alone cannot tell a bad node from a bad network.
+    Look,
     /// Ask this node on its own session why it is silent.
     Challenge(NodeId),
     /// Tell everybody.
@@ -100,6 +103,8 @@ pub struct Tribunal {
     isolated: BTreeMap<Subject, Convicted>,
     demoted: BTreeMap<Subject, Instant>,
     strikes: Strikes,
+    /// When this node was told to look last.
+    looked: Option<Instant>,
 }
 
 impl Tribunal {
@@ -115,6 +120,7 @@ impl Tribunal {
             isolated: BTreeMap::new(),
             demoted: BTreeMap::new(),
             strikes: Strikes::default(),
+            looked: None,
         }
     }
 
@@ -148,23 +154,36 @@ impl Tribunal {
         }
     }
 
-    /// This node looked at another one, or stumbled over it; `grounds` is empty if nothing is wrong.
-    pub fn found(&mut self, facts: &Facts<'_>, node: NodeId, grounds: Vec<Ground>, out: &mut Vec<Output>) {
-        let Some(subject) = self.electorate.subject(node).filter(|subject| self.may_judge(subject)) else {
-            return;
-        };
-        if grounds.is_empty() && !self.cases.contains_key(&subject) {
-            return;
+    /// This node has looked: at everybody, with nothing for those with whom nothing is wrong.
+    pub fn found(
+        &mut self,
+        facts: &Facts<'_>,
+        findings: impl IntoIterator<Item = (NodeId, Vec<Ground>)>,
+        out: &mut Vec<Output>,
+    ) {
+        let mut seen = Vec::new();
+        for (node, grounds) in findings {
+            let subject = self.electorate.subject(node).filter(|subject| self.may_judge(subject));
+            if let Some(subject) = subject.filter(|s| !grounds.is_empty() || self.cases.contains_key(s)) {
+                self.finds(facts.now, subject, grounds, out);
+                seen.push(subject);
+            }
         }
-        let case = self.cases.entry(subject).or_insert_with(|| Case::opened(facts.now, self.me));
+        // Only now is known whether it is one of them or most of them.
+        for subject in seen {
+            self.speak(facts, subject, out);
+        }
+    }
+
+    fn finds(&mut self, now: Instant, subject: Subject, grounds: Vec<Ground>, out: &mut Vec<Output>) {
+        let case = self.cases.entry(subject).or_insert_with(|| Case::opened(now, self.me));
         if !grounds.contains(&Ground::Silence) {
             case.challenged = None;
         } else if case.challenged.is_none() {
-            case.challenged = Some(facts.now);
-            out.push(Output::Challenge(node));
+            case.challenged = Some(now);
+            out.push(Output::Challenge(subject.node));
         }
-        case.found = Some((facts.now, grounds));
-        self.speak(facts, subject, out);
+        case.found = Some((now, grounds));
     }
 
     /// A node answered, on its own session, why it had been silent.
@@ -201,9 +220,8 @@ impl Tribunal {
         }
         if !self.rules.look {
             case.found = Some((facts.now, grounds));
-        } else if case.is_due(facts.now) {
-            out.push(Output::Look(subject.node));
         }
+        self.look(facts.now, out);
         self.speak(facts, subject, out);
         self.conclude(facts, subject, out);
         Ok(())
@@ -238,6 +256,7 @@ impl Tribunal {
         self.cases.retain(|_, case| !case.is_over(now));
         let rules = self.rules;
         let subjects: Vec<_> = self.cases.keys().copied().collect();
+        let mut open = false;
         for subject in subjects {
             let Some(case) = self.cases.get_mut(&subject) else { continue };
             let alone = case.testimonies.keys().all(|(by, _)| *by == case.accuser);
@@ -247,11 +266,18 @@ impl Tribunal {
                 self.strikes.add(now, case.accuser);
             }
             let speaks = case.testimonies.keys().any(|(by, _)| *by == self.me);
-            let others = case.accuser != self.me && !speaks && !case.struck;
-            if rules.look && others && case.is_due(now) {
-                out.push(Output::Look(subject.node));
-            }
+            open |= case.accuser != self.me && !speaks && !case.struck;
             self.speak(facts, subject, out);
+        }
+        if open {
+            self.look(now, out);
+        }
+    }
+
+    fn look(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.looked.is_none_or(|last| now.since(last) >= LOOK_EVERY) {
+            self.looked = Some(now);
+            out.push(Output::Look);
         }
     }
 

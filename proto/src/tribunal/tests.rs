@@ -68,10 +68,11 @@ impl World {
         while let Some((from, output)) = queue.pop_front() {
             let honest: Vec<u64> = self.nodes.keys().copied().filter(|n| !self.liars.contains(n)).collect();
             match output {
-                Output::Look(subject) => {
+                Output::Look => {
                     self.looks += 1;
-                    let found = eyes(from, subject.0);
-                    let ((), more) = self.with(from, |t, facts, out| t.found(facts, subject, found, out));
+                    let others = self.nodes.keys().copied().filter(|node| *node != from);
+                    let found: Vec<_> = others.map(|node| (NodeId(node), eyes(from, node))).collect();
+                    let ((), more) = self.with(from, |t, facts, out| t.found(facts, found, out));
                     queue.extend(more.into_iter().map(|o| (from, o)));
                 }
                 Output::Challenge(subject) if self.answers => {
@@ -102,7 +103,7 @@ impl World {
 
     fn found(&mut self, node: u64, subject: u64, grounds: &[Ground], eyes: &Eyes) {
         let ((), out) =
-            self.with(node, |t, facts, out| t.found(facts, NodeId(subject), grounds.to_vec(), out));
+            self.with(node, |t, facts, out| t.found(facts, [(NodeId(subject), grounds.to_vec())], out));
         self.carry(node, out, eyes);
     }
 
@@ -210,12 +211,10 @@ fn who_is_unwell_or_sees_half_of_the_mesh_fail_holds_his_tongue() {
 
     let mut world = World::of(4);
     let all_bad = |_, _| vec![KEY, CONTENT];
-    for subject in [2, 3, 4] {
-        world.found(1, subject, &[], &nobody_sees);
-    }
-    world.found(1, 2, &[KEY], &nobody_sees);
-    world.found(1, 3, &[KEY, CONTENT], &all_bad);
-    assert_eq!(world.isolated_by(1), [], "a site that is wrong everywhere is nobody's crime");
+    world.carry(1, vec![Output::Look], &all_bad);
+    world.lie(4, 2, &all_bad);
+    world.pass(5_000, &all_bad);
+    assert_eq!(world.enforced, BTreeMap::new(), "a site that is wrong everywhere is nobody's crime");
 }
 
 #[test]
