@@ -5,3 +5,4 @@ pub mod failover;
 pub mod flood;
 pub mod lease_search;
 pub mod traffic;
+pub mod trials;

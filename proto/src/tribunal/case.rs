@@ -1,7 +1,7 @@
 //! The course of one case: what was said against one node, and what this node found itself.
 //!
 //! **Invariant.** A case holds at most one testimony of each witness and sanction, and ends [`LASTS`] after the last
-//! one was heard: whoever wants it to go on has to look again.
+//! word or finding: whoever wants it to go on has to look again.
 
 use super::testimony::{Ground, Sanction, Testimony};
 use crate::id::NodeId;
@@ -20,7 +20,7 @@ const FRESH: Span = Span::from_ms(10_000);
 #[derive(Clone, Debug)]
 pub(super) struct Case {
     pub(super) opened: Instant,
-    pub(super) heard: Instant,
+    pub(super) stirred: Instant,
     /// Who spoke first; this node, if it found something before anybody said so.
     pub(super) accuser: NodeId,
     pub(super) testimonies: BTreeMap<(NodeId, Sanction), (Testimony, Signed<Testimony>)>,
@@ -28,7 +28,7 @@ pub(super) struct Case {
     pub(super) found: Option<(Instant, Vec<Ground>)>,
     /// Since when the subject owes an answer.
     pub(super) challenged: Option<Instant>,
-    /// Whether the accuser has paid for it.
+    /// Whether the accusers have paid for it.
     pub(super) struck: bool,
 }
 
@@ -36,7 +36,7 @@ impl Case {
     pub(super) const fn opened(now: Instant, accuser: NodeId) -> Self {
         Self {
             opened: now,
-            heard: now,
+            stirred: now,
             accuser,
             testimonies: BTreeMap::new(),
             found: None,
@@ -51,7 +51,7 @@ impl Case {
         // A later word of the same witness replaces the earlier one: it may be what brings the others together.
         let news = self.testimonies.get(&place).is_none_or(|(known, _)| known.unix_ms < testimony.unix_ms);
         if news {
-            self.heard = now;
+            self.stirred = now;
             self.testimonies.insert(place, (testimony, signed));
         }
         news
@@ -68,6 +68,6 @@ impl Case {
     }
 
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        now.since(self.heard) > LASTS
+        now.since(self.stirred) > LASTS
     }
 }

@@ -11,7 +11,7 @@
 //! | this node | hears or finds | does |
 //! |---|---|---|
 //! | has nothing against X | a testimony against X, of one who is not struck out | looks for itself |
-//! | is looking | nothing, for ten seconds, and nobody else does | strikes the accuser |
+//! | is looking | nothing, for ten seconds, and there is no certificate | strikes the accusers |
 //! | is looking | enough | testifies |
 //! | found only silence beside it | | asks X; testifies if it has no answer in two seconds |
 //! | is unwell, or half of the mesh looks bad, or another one is being isolated | enough | waits |
@@ -46,8 +46,8 @@ use strikes::Strikes;
 
 /// How often a node looks for itself while others accuse.
 pub const LOOK_EVERY: Span = Span::from_ms(1_000);
-/// How long an accusation may stay alone.
-const ALONE_MAX: Span = Span::from_ms(10_000);
+/// How long accusers may wait for a node that finds nothing.
+const IN_VAIN: Span = Span::from_ms(10_000);
 /// How long a demotion lasts unless it is testified to again.
 pub const DEMOTED: Span = Span::from_ms(600_000);
 /// After how long this node says again what it still sees.
@@ -84,14 +84,6 @@ pub enum Output {
     Enforce(Verdict),
 }
 
-/// A conviction that stands.
-#[derive(Clone, Debug)]
-struct Convicted {
-    certificate: Certificate,
-    /// Whether the roster has followed.
-    removed: bool,
-}
-
 /// One node's part in the tribunal.
 #[derive(Clone, Debug)]
 pub struct Tribunal {
@@ -100,7 +92,9 @@ pub struct Tribunal {
     electorate: Electorate,
     rules: Rules,
     cases: BTreeMap<Subject, Case>,
-    isolated: BTreeMap<Subject, Convicted>,
+    isolated: BTreeMap<Subject, Certificate>,
+    /// Whom the roster does not name any more.
+    removed: BTreeSet<NodeId>,
     demoted: BTreeMap<Subject, Instant>,
     strikes: Strikes,
     /// When this node was told to look last.
@@ -118,6 +112,7 @@ impl Tribunal {
             rules,
             cases: BTreeMap::new(),
             isolated: BTreeMap::new(),
+            removed: BTreeSet::new(),
             demoted: BTreeMap::new(),
             strikes: Strikes::default(),
             looked: None,
@@ -138,7 +133,7 @@ impl Tribunal {
 
     /// Every isolation, for whoever does not know of it, and for memory that survives the agent.
     pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
-        self.isolated.values().map(|convicted| &convicted.certificate)
+        self.isolated.values()
     }
 
     /// Every testimony of an open case, for whoever missed one.
@@ -161,6 +156,10 @@ impl Tribunal {
         findings: impl IntoIterator<Item = (NodeId, Vec<Ground>)>,
         out: &mut Vec<Output>,
     ) {
+        if self.rules.abstain && !facts.well {
+            // What it saw it may have seen wrong, also once it is well again.
+            return;
+        }
         let mut seen = Vec::new();
         for (node, grounds) in findings {
             let subject = self.electorate.subject(node).filter(|subject| self.may_judge(subject));
@@ -182,6 +181,9 @@ impl Tribunal {
         } else if case.challenged.is_none() {
             case.challenged = Some(now);
             out.push(Output::Challenge(subject.node));
+        }
+        if !grounds.is_empty() {
+            case.stirred = now;
         }
         case.found = Some((now, grounds));
     }
@@ -206,6 +208,10 @@ impl Tribunal {
         signed: Signed<Testimony>,
         out: &mut Vec<Output>,
     ) -> Result<(), Disbelief> {
+        // Everybody repeats what others may have missed: what is known costs no signature.
+        if self.testimonies().any(|known| *known == signed) {
+            return Ok(());
+        }
         let isolated = self.isolated();
         let testimony = self.court(&isolated).hear(&signed)?;
         let subject = testimony.subject;
@@ -215,13 +221,17 @@ impl Tribunal {
         let by = testimony.by;
         let grounds = testimony.grounds.clone();
         let case = self.cases.entry(subject).or_insert_with(|| Case::opened(facts.now, by));
+        let joins = case.testimonies.keys().all(|(known, _)| *known != by);
         if !case.hear(facts.now, testimony, signed) {
             return Ok(());
         }
+        let looks = joins || !case.struck;
         if !self.rules.look {
             case.found = Some((facts.now, grounds));
         }
-        self.look(facts.now, out);
+        if looks {
+            self.look(facts.now, out);
+        }
         self.speak(facts, subject, out);
         self.conclude(facts, subject, out);
         Ok(())
@@ -237,16 +247,19 @@ impl Tribunal {
         certificate: Certificate,
         out: &mut Vec<Output>,
     ) -> Result<(), Disbelief> {
+        if self.isolated.values().any(|known| *known == certificate) {
+            return Ok(());
+        }
         let isolated = self.isolated();
         let verdict = certificate.verify(&self.court(&isolated))?;
         self.convict(facts, verdict, certificate, out);
         Ok(())
     }
 
-    /// The roster follows: this node is no longer in it.
+    /// The roster follows: this node is no longer in it. It may be said before its certificate is heard of.
     pub fn removed(&mut self, node: NodeId) {
-        for (_, convicted) in self.isolated.iter_mut().filter(|(subject, _)| subject.node == node) {
-            convicted.removed = true;
+        if self.electorate.subject(node).is_some() {
+            self.removed.insert(node);
         }
     }
 
@@ -259,11 +272,11 @@ impl Tribunal {
         let mut open = false;
         for subject in subjects {
             let Some(case) = self.cases.get_mut(&subject) else { continue };
-            let alone = case.testimonies.keys().all(|(by, _)| *by == case.accuser);
-            let looked = case.found.as_ref().is_some_and(|(_, found)| found.is_empty());
-            if rules.strikes && alone && looked && !case.struck && now.since(case.opened) >= ALONE_MAX {
+            let in_vain = case.found.as_ref().is_some_and(|(_, found)| found.is_empty());
+            if rules.strikes && in_vain && !case.struck && now.since(case.opened) >= IN_VAIN {
                 case.struck = true;
-                self.strikes.add(now, case.accuser);
+                let accusers: BTreeSet<_> = case.testimonies.keys().map(|(by, _)| *by).collect();
+                accusers.into_iter().for_each(|accuser| self.strikes.add(now, accuser));
             }
             let speaks = case.testimonies.keys().any(|(by, _)| *by == self.me);
             open |= case.accuser != self.me && !speaks && !case.struck;
@@ -345,7 +358,8 @@ impl Tribunal {
 
     /// Whether nobody else is being isolated, and as many stay as have to.
     fn may_isolate(&self, facts: &Facts<'_>, subject: Subject) -> bool {
-        let pending = self.isolated.iter().any(|(other, convicted)| *other != subject && !convicted.removed);
+        let pending =
+            self.isolated.keys().any(|other| *other != subject && !self.removed.contains(&other.node));
         let sworn = self.cases.iter().any(|(other, case)| {
             *other != subject && case.testimonies.contains_key(&(self.me, Sanction::Isolate))
         });
@@ -394,7 +408,7 @@ impl Tribunal {
                 for case in self.cases.values_mut() {
                     case.testimonies.retain(|(by, _), _| !self.rules.void || *by != subject.node);
                 }
-                self.isolated.insert(subject, Convicted { certificate: certificate.clone(), removed: false });
+                self.isolated.insert(subject, certificate.clone());
             }
             Sanction::Demote => {
                 let new = !self.is_demoted(facts.now, subject.node);
