@@ -1,7 +1,7 @@
 //! Three hosts in a row: a sender, a router with its uplink, a sink that swallows what it gets.
 //!
 //! **Invariant.** All of it is anonymous namespaces of this process: nothing outlives it. Nobody answers what goes to
-//! [`NOBODY`], so that what is measured is one way through the router.
+//! [`NOBODY`], and no kernel talks by itself, so that what is counted is what was sent, one way through the router.
 
 use super::frames::Path;
 use anyhow::{Context as _, ensure};
@@ -33,6 +33,9 @@ pub(super) struct Road {
 impl Road {
     pub(super) fn build() -> anyhow::Result<Self> {
         let (sender, router, sink) = (Namespace::create()?, Namespace::create()?, Namespace::create()?);
+        for namespace in [&sender, &router, &sink] {
+            namespace.run(without_ipv6)??;
+        }
         let of = |namespace: &Namespace| format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
         let (to_sender, to_sink) = (of(&sender), of(&sink));
         router.run(|| {
@@ -81,6 +84,17 @@ impl Road {
             packets.context("no counter of the sink's interface")?.parse().context("not a number")
         })?
     }
+}
+
+/// It solicits routers and reports groups.
+fn without_ipv6() -> anyhow::Result<()> {
+    for links in ["all", "default"] {
+        let file = format!("/proc/sys/net/ipv6/conf/{links}/disable_ipv6");
+        if std::fs::exists(&file)? {
+            std::fs::write(&file, "1").with_context(|| format!("write {file}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs `ip` in this thread's namespace.
