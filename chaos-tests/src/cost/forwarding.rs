@@ -11,7 +11,7 @@
 
 use super::figure::{Figure, nanoseconds};
 use super::fitted::{Fitted, Fitting};
-use super::frames::SYN;
+use super::frames::{ACK, SYN};
 use super::road::Road;
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
@@ -32,6 +32,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(2);
 pub enum Load {
     /// Datagrams of 18 bytes.
     Udp,
+    /// TCP segments of an established connection, six bytes each: as long a frame.
+    Data,
     /// SYNs, each of a connection that was never seen.
     Syn,
 }
@@ -68,6 +70,7 @@ pub(super) fn measure(road: &Road, extent: Extent) -> anyhow::Result<Vec<Forward
     let mut all = Vec::new();
     for (load, fittings) in [
         (Load::Udp, &[Fitted::Nothing, Fitted::Sensors, Fitted::Limit][..]),
+        (Load::Data, &[Fitted::Nothing, Fitted::Sensors, Fitted::Limit]),
         (Load::Syn, &[Fitted::Nothing, Fitted::Sensors, Fitted::Limit, Fitted::Cut]),
     ] {
         let mut rounds: Vec<Vec<Round>> = fittings.iter().map(|_| Vec::new()).collect();
@@ -114,7 +117,7 @@ fn play(road: &Road, load: Load, fitted: Fitted, extent: Extent) -> anyhow::Resu
         (Fitted::Nothing, seen) => ensure!(seen.is_none(), "nothing should look"),
         (Fitted::Sensors | Fitted::Limit, Some((segments, syns))) => {
             ensure!(segments >= sent, "the sensors saw {segments} of {sent} packets");
-            ensure!(load == Load::Udp || syns >= sent, "the sensors saw {syns} of {sent} SYNs");
+            ensure!(load != Load::Syn || syns >= sent, "the sensors saw {syns} of {sent} SYNs");
         }
         (Fitted::Cut, Some(_)) => ensure!(arrived < sent / 2, "{arrived} of {sent} SYNs passed the limit"),
         (Fitted::Sensors | Fitted::Limit | Fitted::Cut, None) => anyhow::bail!("the sensors are not there"),
@@ -139,6 +142,7 @@ fn push(road: &Road, load: Load, extent: Extent) -> anyhow::Result<Pushed> {
     socket.set_nonblocking(true)?;
     let mut frame = match load {
         Load::Udp => road.path().udp(18),
+        Load::Data => road.path().tcp(ACK, 6, 0),
         Load::Syn => road.path().tcp(SYN, 0, 0),
     };
     let (begun, waited_before) = (Instant::now(), schedstat(THIS_THREAD.as_ref(), 1)?);

@@ -49,9 +49,9 @@ impl Plan {
         Self {
             program_rounds: 9,
             program_runs: 100_000,
-            forwarding: Extent { rounds: 7, time: Duration::from_millis(200), packets_max: 1_000_000 },
+            forwarding: Extent { rounds: 7, time: Duration::from_millis(150), packets_max: 1_000_000 },
             stream_rounds: 7,
-            stream_time: Duration::from_millis(250),
+            stream_time: Duration::from_millis(200),
             ticks: 200,
             tick: Duration::from_millis(100),
         }

@@ -20,19 +20,20 @@ impl fmt::Display for Costs {
         for row in &self.forwarded {
             let load = match row.load {
                 Load::Udp => "UDP",
-                Load::Syn => "SYN",
+                Load::Data => "TCP data",
+                Load::Syn => "TCP SYN",
             };
             let added = row.added_ns.map_or_else(String::new, |ns| ns.to_string());
             let (arrived, cpu) = (row.arrived_per_s.to_string(), row.cpu_ns.to_string());
-            writeln!(f, "{load}: {:29}{arrived:>30}{cpu:>26}{added:>24}", row.fitted)?;
+            writeln!(f, "{load:>8}: {:30}{arrived:>30}{cpu:>26}{added:>24}", row.fitted)?;
         }
         writeln!(f, "\nA TCP stream out of such an uplink\n")?;
-        writeln!(f, "{:34}{:>30}{:>26}{:>24}", "", "Mbit/s", "CPU µs a MB", "more than nothing")?;
+        writeln!(f, "{:40}{:>30}{:>26}{:>24}", "", "Mbit/s", "CPU µs a MB", "more than nothing")?;
         for row in &self.streamed {
             let kind = if row.segment_by_segment { "segments" } else { "offloaded" };
             let (goodput, cpu) = (row.mbit_per_s.to_string(), row.cpu_us_per_mb.to_string());
             let added = row.added_us_per_mb.map_or_else(String::new, |us| us.to_string());
-            writeln!(f, "{kind:>9}: {:23}{goodput:>30}{cpu:>26}{added:>24}", row.fitted)?;
+            writeln!(f, "{kind:>9}: {:29}{goodput:>30}{cpu:>26}{added:>24}", row.fitted)?;
         }
         writeln!(f, "\nThe agent's thread\n")?;
         writeln!(
