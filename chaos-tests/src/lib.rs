@@ -1,6 +1,7 @@
 //! Simulation, fault-injecting lab scenarios, oracles and benchmarks of stead.
 
 pub mod bad_input;
+pub mod cost;
 pub mod failover;
 pub mod flood;
 pub mod lease_search;

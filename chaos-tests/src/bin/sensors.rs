@@ -1,10 +1,12 @@
-//! The visibility matrix: what each sensor sees of each way to send SYNs.
+//! The visibility matrix: what each sensor sees of each way to send SYNs. And what looking costs.
 //!
 //!     cargo run --release -p chaos-tests --bin sensors [-- --count 5000] [--json]
+//!     cargo run --release -p chaos-tests --bin sensors -- --cost [--no-matrix] [--json]
 //!
 //! As root. Two hosts on a wire, in network namespaces that end with this program. The senders are those of
-//! `node/tests/telemetry.rs`, which asserts what is only shown here.
+//! `node/tests/telemetry.rs`, which asserts what is only shown here. The costs are `chaos_tests::cost`.
 
+use chaos_tests::cost::{Costs, Plan};
 use clap::Parser;
 use serde_json::{Value, json};
 use std::{
@@ -39,15 +41,23 @@ mod xdp;
 use common::Bench;
 use senders::{CLOSED, Inner, Syn};
 
-/// What the sensors see of each way to send.
+/// What the sensors see of each way to send, and what they cost.
 #[derive(Parser)]
+#[command(after_help = "Example, three quarters of a minute, on a machine that does nothing else:\n  \
+    cargo run --release -p chaos-tests --bin sensors -- --cost --no-matrix")]
 struct Arguments {
     /// SYNs per way, 100 µs apart.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=20_000))]
     count: u16,
-    /// JSON instead of a table.
+    /// JSON instead of tables: a document each.
     #[arg(long)]
     json: bool,
+    /// Measure, too, what the sensors and the limit cost a packet, a stream and the agent.
+    #[arg(long)]
+    cost: bool,
+    /// Leave the matrix away.
+    #[arg(long, requires = "cost")]
+    no_matrix: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -98,9 +108,21 @@ struct Scene<'a> {
     container: Inner,
 }
 
-fn main() {
+fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    common::bench(move |bench| show(bench, &arguments));
+    let (cost, json) = (arguments.cost, arguments.json);
+    if !arguments.no_matrix {
+        common::bench(move |bench| show(bench, &arguments));
+    }
+    if cost {
+        let costs = Costs::measure(Plan::full())?;
+        if json {
+            println!("{}", serde_json::to_string_pretty(&costs)?);
+        } else {
+            println!("\n{costs}");
+        }
+    }
+    Ok(())
 }
 
 fn show(bench: &Bench, arguments: &Arguments) {
