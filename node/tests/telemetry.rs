@@ -6,6 +6,8 @@
 mod common;
 #[path = "telemetry/senders.rs"]
 mod senders;
+#[path = "telemetry/strangers.rs"]
+mod strangers;
 #[path = "telemetry/xdp.rs"]
 mod xdp;
 
