@@ -8,6 +8,8 @@ mod common;
 mod senders;
 #[path = "telemetry/strangers.rs"]
 mod strangers;
+#[path = "telemetry/uplinks.rs"]
+mod uplinks;
 #[path = "telemetry/xdp.rs"]
 mod xdp;
 
