@@ -258,13 +258,9 @@ impl Sensors {
                 Err(RtnlError::NotPermitted | RtnlError::NoIpv6 | RtnlError::Kernel { .. }) => {}
             }
         }
-        if self.egress.is_some() && now.since(self.checked_last) >= PERIOD {
+        if self.ifindex.is_some() && now.since(self.checked_last) >= PERIOD {
             self.checked_last = now;
-            if let Some(egress) = &mut self.egress
-                && !egress.is_attached(&self.name)
-            {
-                self.egress = None;
-                self.lost(Sensor::Egress, "somebody detached its program".to_owned());
+            if self.detached() {
                 // It is put back with the next reading: this one has to say that something was missed.
                 self.tried_last = now.before(RETRY);
                 return;
@@ -280,6 +276,21 @@ impl Sensors {
         if due {
             self.open_uplink(now);
         }
+    }
+
+    /// Whether somebody detached a sensor since it was asked last; it is lost then.
+    fn detached(&mut self) -> bool {
+        let egress = self.egress.as_mut().is_some_and(|egress| !egress.is_attached(&self.name));
+        if egress {
+            self.egress = None;
+            self.lost(Sensor::Egress, "somebody detached its program".to_owned());
+        }
+        let netdev = self.netdev.as_mut().is_some_and(|(counters, _)| !counters.is_attached());
+        if netdev {
+            self.netdev = None;
+            self.lost(Sensor::Netdev, "somebody removed its rules".to_owned());
+        }
+        egress || netdev
     }
 
     fn open_kernel(&mut self) {

@@ -20,6 +20,8 @@ use std::io;
 
 const ALL: &str = "syn";
 const FORWARDED: &str = "forwarded";
+const CHAIN: &str = "egress";
+const RULES: u32 = 3;
 
 /// SYNs that left and, of these, SYNs that were forwarded.
 pub(super) type Totals = [u64; 2];
@@ -48,6 +50,12 @@ impl NetdevCounters {
         let mut read = |name| self.kernel.counter(Family::Netdev, &self.table, name);
         Ok([read(ALL)?, read(FORWARDED)?])
     }
+
+    /// Whether the rules still stand at the hook. Somebody may have flushed them, or the uplink may have taken them
+    /// along; the counters stay, and what they would tell is zero, which is not what it means.
+    pub(super) fn is_attached(&mut self) -> bool {
+        self.kernel.hooked_rules(Family::Netdev, &self.table, CHAIN).is_ok_and(|rules| rules == RULES)
+    }
 }
 
 impl Drop for NetdevCounters {
@@ -65,11 +73,11 @@ fn ruleset(table: &str, uplink: &str) -> String {
         "add table netdev {table}
 add counter netdev {table} {ALL}
 add counter netdev {table} {FORWARDED}
-add chain netdev {table} egress {{ type filter hook egress device \"{uplink}\" priority 0; policy accept; }}
-flush chain netdev {table} egress
-add rule netdev {table} egress {syn} counter name {ALL}
-add rule netdev {table} egress {syn} meta skuid >= 0 accept
-add rule netdev {table} egress {syn} counter name {FORWARDED}
+add chain netdev {table} {CHAIN} {{ type filter hook egress device \"{uplink}\" priority 0; policy accept; }}
+flush chain netdev {table} {CHAIN}
+add rule netdev {table} {CHAIN} {syn} counter name {ALL}
+add rule netdev {table} {CHAIN} {syn} meta skuid >= 0 accept
+add rule netdev {table} {CHAIN} {syn} counter name {FORWARDED}
 "
     )
 }

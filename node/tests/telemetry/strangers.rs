@@ -141,3 +141,44 @@ fn a_program_that_somebody_detached_is_said_and_put_back_and_theirs_stays() {
         assert_eq!(SIDES.map(|side| attached(side).len()), [0, 1], "nothing of ours is left");
     });
 }
+
+#[test]
+fn rules_that_somebody_removed_are_said_and_written_again_and_theirs_stay() {
+    bench(|bench| {
+        let theirs = Theirs::put();
+        let mut sensors = open();
+        let table = format!("netdev stead_sensor_{}", bench.uplink.ifindex);
+        for meddling in ["flush chain", "flush table", "delete chain", "delete table"] {
+            let chain = if meddling.ends_with("chain") { "egress" } else { "" };
+            if meddling == "delete chain" {
+                run(&format!("nft flush chain {table} {chain}"));
+            }
+            run(&format!("nft {meddling} {table} {chain}"));
+            wait_until_missed_and_back(&mut sensors, Sensor::Netdev);
+            theirs.assert_untouched(meddling);
+            assert_all_see(bench, &mut sensors, meddling);
+        }
+        drop(sensors);
+        theirs.assert_untouched("after we left");
+        assert_eq!(run("nft list tables"), "table netdev theirs\n");
+    });
+}
+
+#[test]
+fn a_filter_that_somebody_removed_is_put_back_beside_theirs() {
+    bench(|bench| {
+        let theirs = Theirs::put();
+        let (mut sensors, missing) = Sensors::open_at("uplink", Hook::Clsact);
+        assert_eq!((missing.as_slice(), sensors.hook()), (&[][..], Some(Hook::Clsact)));
+        theirs.assert_untouched("beside ours");
+        for side in ["ingress", "egress"] {
+            run(&format!("tc filter del dev uplink {side} prio 2"));
+            wait_until_missed_and_back(&mut sensors, Sensor::Egress);
+            theirs.assert_untouched("after ours was put back");
+            assert_all_see(bench, &mut sensors, side);
+        }
+        drop(sensors);
+        theirs.assert_untouched("after we left");
+        assert_eq!(run("tc filter show dev uplink egress prio 2"), "", "nothing of ours is left");
+    });
+}
