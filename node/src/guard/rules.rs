@@ -147,6 +147,11 @@ pub(super) fn ruleset(table: &Table, uplink: &str, policy: &GuardPolicy) -> Stri
     text
 }
 
+/// Deletes the table whether it exists or not: adding an existing one changes nothing.
+pub(super) fn removal(table: &Table) -> String {
+    format!("add table {table}\ndelete table {table}\n")
+}
+
 /// Replaces what a quarantined host may reach.
 pub(super) fn friends(table: &Table, friends: &[Prefix]) -> String {
     let mut text = format!("flush set {table} friends4\nflush set {table} friends6\n");
