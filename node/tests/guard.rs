@@ -12,6 +12,8 @@
 
 #[path = "guard/two.rs"]
 mod two;
+#[path = "guard/uplinks.rs"]
+mod uplinks;
 
 use std::{
     fs::File,

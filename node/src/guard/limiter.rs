@@ -9,6 +9,7 @@ use super::rules::{self, COUNTERS, Rung, Table};
 use crate::nfnetlink::{Change, Nfnetlink, Set};
 use crate::nft;
 use crate::seat::Seat;
+use crate::vip::rtnl::{Link, Rtnl, RtnlError};
 use stead_proto::{
     guard::{GuardPolicy, Prefix},
     site::Complaint,
@@ -69,6 +70,7 @@ pub struct Guard {
     best: Rung,
     /// The right to this uplink's table; `None` while another agent has it.
     seat: Option<Seat>,
+    rtnl: Option<Rtnl>,
     kernel: Option<Nfnetlink>,
     /// Our table as the kernel lists it, without counts and what comes and goes by itself.
     written: String,
@@ -114,6 +116,7 @@ impl Guard {
             policy,
             best,
             seat: None,
+            rtnl: Rtnl::open().ok(),
             kernel: None,
             written: String::new(),
             generation: 0,
@@ -247,8 +250,8 @@ impl Guard {
         })
     }
 
-    /// Compares the kernel's rules with ours, if anybody has changed any since; writes them anew if ours differ. Takes
-    /// over from an agent that has ended.
+    /// Compares the kernel's rules with ours, if anybody has changed any since; writes them anew if ours differ. Goes
+    /// with an uplink that was renamed or made anew, and takes over from an agent that has ended.
     ///
     /// # Errors
     /// [`GuardError`] if they cannot be restored.
@@ -256,6 +259,7 @@ impl Guard {
         if self.seat.is_none() {
             return self.take_over().map(|()| Found::Intact);
         }
+        self.follow_uplink()?;
         let Some(kernel) = &mut self.kernel else { return Ok(Found::Intact) };
         let generation = kernel.generation().map_err(GuardError::Kernel)?;
         if generation == self.generation {
@@ -310,6 +314,54 @@ impl Guard {
             return Ok(());
         }
         nft::run(&format!("reset counters table {}\n", self.table)).map_err(GuardError::Nft)
+    }
+
+    /// Goes with an uplink that was renamed, or made anew with another index. nft hooks interfaces by their names,
+    /// and our marks are by their indices.
+    fn follow_uplink(&mut self) -> Result<(), GuardError> {
+        let Some(link) = self.moved() else { return Ok(()) };
+        let (marks, earlier) = (self.kept_marks(), self.table.clone());
+        tracing::warn!(
+            from = self.uplink,
+            to = link.name,
+            "the uplink was renamed or made anew; the SYN limit follows"
+        );
+        if earlier.rung != Rung::None {
+            // Rules of the old name would limit whoever gets that name next.
+            nft::run(&rules::removal(&earlier)).map_err(GuardError::Nft)?;
+        }
+        if link.ifindex != self.ifindex {
+            self.seat = None;
+            self.seat = Seat::take(&Table::of(Rung::None, link.ifindex).name).ok();
+        }
+        let before = (std::mem::replace(&mut self.uplink, link.name), self.ifindex);
+        self.ifindex = link.ifindex;
+        if self.seat.is_none() {
+            self.table = Table::of(Rung::None, self.ifindex);
+            self.kernel = None;
+            return Ok(());
+        }
+        let shortfalls = self.stand();
+        if self.rung() == Rung::None {
+            // As if it had not moved yet: the next call tries again.
+            (self.uplink, self.ifindex) = before;
+            (self.throttled, self.quarantined) = marks;
+            return Err(GuardError::Nft(shortfalls.join("; ")));
+        }
+        self.mark(marks)
+    }
+
+    /// The uplink, if it is not where and what it was.
+    fn moved(&mut self) -> Option<Link> {
+        let rtnl = self.rtnl.as_mut()?;
+        match rtnl.link(self.ifindex) {
+            Ok(link) => (link.name != self.uplink).then_some(link),
+            Err(RtnlError::NoInterface) => {
+                rtnl.links().ok()?.into_iter().find(|link| link.name == self.uplink)
+            }
+            // Nothing is known, so nothing is changed.
+            Err(RtnlError::NotPermitted | RtnlError::NoIpv6 | RtnlError::Kernel { .. }) => None,
+        }
     }
 
     /// Throttles and quarantines, or not, whatever the kernel has.
