@@ -290,6 +290,7 @@ impl Guard {
 
     /// Stands on the best rung that there is; says what each better one lacks.
     fn stand(&mut self) -> Vec<String> {
+        self.remove_orphans();
         let (best, mut shortfalls) = (self.best, Vec::new());
         for rung in [Rung::NetdevEgress, Rung::InetOutput].into_iter().filter(|rung| *rung >= best) {
             self.table = Table::of(rung, self.ifindex);
@@ -301,6 +302,23 @@ impl Guard {
         self.table = Table::of(Rung::None, self.ifindex);
         self.kernel = None;
         shortfalls
+    }
+
+    /// Removes our tables of interfaces that are no more: nft hooks by name, so that they would limit whoever has the
+    /// name now, who has no licence there and cannot get one.
+    fn remove_orphans(&mut self) {
+        let links = self.rtnl.as_mut().and_then(|rtnl| rtnl.links().ok());
+        let (Some(links), Ok(listed)) = (links, nft::list(&["list", "tables"])) else { return };
+        for orphan in rules::orphans(&listed, &links.iter().map(|link| link.ifindex).collect()) {
+            match nft::run(&rules::removal(&orphan)) {
+                Ok(()) => {
+                    tracing::info!(table = %orphan, "the limit of an interface that is no more is removed")
+                }
+                Err(why) => {
+                    tracing::warn!(table = %orphan, why, "the limit of an interface that is no more stays")
+                }
+            }
+        }
     }
 
     /// Takes the limit over with its throttle and quarantine, if the agent that had it has ended. The counts are

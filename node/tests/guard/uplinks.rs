@@ -25,6 +25,19 @@ fn wait_until_up(name: &str) {
     }
 }
 
+/// A cable as it was, by another index.
+fn make_anew(name: &str, peer: &Peer) {
+    sh(&format!(
+        "ip link add {name} address 02:00:00:00:00:01 type veth peer name dn0 address 02:00:00:00:00:02 netns {}",
+        peer.0.0.id()
+    ));
+    sh(&format!("ip addr add 10.78.0.1/24 dev {name} && ip link set {name} up"));
+    sh(&format!("ip neigh replace 10.78.0.2 lladdr 02:00:00:00:00:02 dev {name}"));
+    peer.sh("ip addr add 10.78.0.2/24 dev dn0");
+    peer.sh("ip link set dn0 up");
+    super::listen_for_syns(peer);
+}
+
 fn assert_cut(peer: &Peer, index: u32, way: Way, when: &str) {
     let passed = peer.count(|| flood(way, index));
     assert!((1..=TRICKLE_MAX).contains(&passed), "{when}, {way:?}: {passed} passed");
@@ -89,15 +102,7 @@ fn the_limit_follows_an_uplink_that_is_renamed_or_made_anew() {
         // As a driver does that is loaded again: the name stays, the index is another one.
         sh("ip link del up1");
         assert_eq!(guard.verify().unwrap(), Found::Intact, "without an uplink there is nothing to limit");
-        sh(&format!(
-            "ip link add up1 address 02:00:00:00:00:01 type veth peer name dn0 address 02:00:00:00:00:02 netns {}",
-            peer.0.0.id()
-        ));
-        sh("ip addr add 10.78.0.1/24 dev up1 && ip link set up1 up");
-        sh("ip neigh replace 10.78.0.2 lladdr 02:00:00:00:00:02 dev up1");
-        peer.sh("ip addr add 10.78.0.2/24 dev dn0");
-        peer.sh("ip link set dn0 up");
-        super::listen_for_syns(peer);
+        make_anew("up1", peer);
         let anew = index_of("up1");
         assert_ne!(anew, index);
         assert_eq!(guard.verify().unwrap(), Found::Intact);
@@ -109,5 +114,26 @@ fn the_limit_follows_an_uplink_that_is_renamed_or_made_anew() {
         assert_eq!(guard.verify().unwrap(), Found::Intact);
         guard.close().unwrap();
         assert_eq!(sh("nft list tables").trim(), "", "no table of the earlier uplink is left");
+    });
+}
+
+#[test]
+fn the_limit_of_an_uplink_that_is_no_more_does_not_fall_on_the_one_of_its_name() {
+    on_a_wire(|peer, index| {
+        sh("nft add table netdev stead_guard_mine && nft add table netdev theirs");
+        // Its agent dies, as it leaves the limit; then the uplink goes.
+        drop(open(index, GuardPolicy::default()));
+        sh("ip link del up0");
+        make_anew("up0", peer);
+        let anew = index_of("up0");
+        assert_ne!(anew, index);
+        let mut guard = open(anew, GuardPolicy { licence_ms: 30_000, ..GuardPolicy::default() });
+        guard.lift().unwrap();
+        let passed = peer.count(|| flood(Way::Raw, anew));
+        assert!(passed >= ALL * 9 / 10, "{passed} passed with a licence");
+        assert_eq!(guard.verify().unwrap(), Found::Intact);
+        guard.close().unwrap();
+        let left = sh("nft list tables");
+        assert_eq!(left, "table netdev stead_guard_mine\ntable netdev theirs\n", "only what is not ours");
     });
 }
