@@ -18,6 +18,9 @@
 //! thread that calls [`Sensors::read`] has to be in it, too, for a sensor that was lost to be opened again, and
 //! so has the one that drops it, for the nft tables and clsact filters to be removed.
 //!
+//! Two agents on one uplink count side by side: each has its own programs at tcx, and they share the nft table, which the
+//! one that stays makes again. Only the clsact filter has one place; who comes second says so and waits for it.
+//!
 //! Deliberately absent: any judgement about what was counted; that is `stead_proto`'s.
 
 mod egress;
@@ -32,6 +35,7 @@ mod uplink;
 pub use sketch::TopDestination;
 
 use crate::{
+    seat::Seat,
     sys::now,
     vip::rtnl::{Link, Rtnl, RtnlError},
 };
@@ -149,11 +153,16 @@ pub struct Sensors {
     best: Hook,
     rtnl: Option<Rtnl>,
     egress: Option<EgressSensor>,
+    /// The right to the clsact filter's place, which is one for all agents; given back after the filter is gone.
+    seat: Option<Seat>,
+    /// Whether another agent has that.
+    waiting: bool,
     netdev: Option<(NetdevCounters, netdev::Totals)>,
     kernel: Option<(KernelCounters, kernel_tcp::Totals)>,
     uplink: Option<(UplinkCounters, uplink::Totals)>,
     missing: Vec<Missing>,
-    /// Whether the egress sensor has worked on this uplink, so that it is worth another try.
+    /// Whether the egress sensor has worked on this uplink, or would have but for another agent, so that it is worth
+    /// another try.
     egress_worked: bool,
     read_last: Instant,
     tried_last: Instant,
@@ -179,6 +188,8 @@ impl Sensors {
             best,
             rtnl: None,
             egress: None,
+            seat: None,
+            waiting: false,
             netdev: None,
             kernel: None,
             uplink: None,
@@ -248,6 +259,8 @@ impl Sensors {
                 Err(RtnlError::NoInterface) => {
                     self.ifindex = None;
                     self.egress = None;
+                    self.seat = None;
+                    self.waiting = false;
                     self.netdev = None;
                     self.uplink = None;
                     for sensor in [Sensor::Egress, Sensor::Netdev, Sensor::Uplink] {
@@ -260,6 +273,14 @@ impl Sensors {
         }
         if self.ifindex.is_some() && now.since(self.checked_last) >= PERIOD {
             self.checked_last = now;
+            if self.waiting {
+                self.seat = self.ifindex.and_then(|ifindex| Seat::take_over(&seat_of(ifindex)));
+                self.waiting = self.seat.is_none();
+                if !self.waiting {
+                    self.egress_worked = true;
+                    self.tried_last = now.before(RETRY);
+                }
+            }
             if self.detached() {
                 // It is put back with the next reading: this one has to say that something was missed.
                 self.tried_last = now.before(RETRY);
@@ -363,6 +384,16 @@ impl Sensors {
         let hooks = [Hook::Tcx, Hook::Clsact].into_iter().filter(|hook| *hook >= self.best);
         let mut why = String::new();
         for hook in hooks {
+            if hook == Hook::Clsact && self.seat.is_none() {
+                match Seat::take(&seat_of(link.ifindex)) {
+                    Ok(seat) => self.seat = Some(seat),
+                    Err(taken) => {
+                        self.waiting = true;
+                        why = format!("{taken} has the place of its filter until that ends");
+                        break;
+                    }
+                }
+            }
             match EgressSensor::open(link, rtnl, hook, now) {
                 Ok(egress) => {
                     self.egress = Some(egress);
@@ -375,6 +406,7 @@ impl Sensors {
                 Err(error) => tracing::debug!(error, ?hook, "the egress sensor was not attached"),
             }
         }
+        self.seat = None;
         self.lost(Sensor::Egress, why);
     }
 
@@ -478,6 +510,11 @@ impl Sensors {
             tracing::info!(%sensor, "a sensor sees again");
         }
     }
+}
+
+/// The name of the right to the clsact filter of an uplink.
+fn seat_of(ifindex: u32) -> String {
+    format!("stead_sensor_{ifindex}")
 }
 
 /// What was counted between two readings.
