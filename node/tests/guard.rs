@@ -328,6 +328,31 @@ fn without_the_netdev_hook_the_output_hook_limits_what_passes_it() {
 }
 
 #[test]
+fn without_nft_there_is_no_limit_and_that_is_said_with_what_to_do() {
+    on_a_wire(|_, index| {
+        // SAFETY: this thread gets file systems of its own; the strings outlive the calls.
+        unsafe {
+            assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+            let private = libc::MS_PRIVATE | libc::MS_REC;
+            let root = c"/".as_ptr();
+            assert_eq!(libc::mount(root, root, root, private, std::ptr::null()), 0);
+            for nft in [c"/usr/sbin/nft", c"/sbin/nft", c"/usr/bin/nft"] {
+                libc::mount(c"/dev/null".as_ptr(), nft.as_ptr(), root, libc::MS_BIND, std::ptr::null());
+            }
+        }
+        let (mut guard, shortfalls) = Guard::open("up0", index, GuardPolicy::default()).unwrap();
+        assert_eq!(guard.rung(), Rung::None);
+        let said = shortfalls.join("; ");
+        assert!(said.contains("install the package nftables"), "{said}");
+        assert!(Rung::None.cost().contains("nothing limits"), "what that costs");
+        guard.renew().unwrap();
+        assert_eq!(guard.verify().unwrap(), Found::Intact);
+        assert_eq!(guard.counters().unwrap(), Counters::default());
+        guard.close().unwrap();
+    });
+}
+
+#[test]
 fn a_quarantined_host_reaches_only_its_friends_and_an_allowed_destination_has_its_own_rate() {
     on_a_wire(|peer, index| {
         let to = Prefix::host([10, 78, 0, 2].into());

@@ -6,7 +6,7 @@
 //!
 //! The forward hook would tell the same of a routed packet, but with `br_netfilter` it is also shown what a bridge
 //! hands from one of its ports to another. That never leaves by the uplink, and subtracting it would hide as much of
-//! this host's own.
+//! this host's own. A socket of the kernel itself (NFS) has no owner and is taken for forwarded.
 //!
 //! **Invariant.** Both counters exist or neither is used: without the one for forwarded SYNs, those of a
 //! container would be taken for forged ones. Only the table of this name is touched. SYNs inside VLAN tags that
