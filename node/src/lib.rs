@@ -13,6 +13,7 @@ pub mod identity;
 pub mod kernel;
 mod nfnetlink;
 mod nft;
+mod seat;
 pub mod service;
 pub mod shield;
 pub mod storage;

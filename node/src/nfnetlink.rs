@@ -20,6 +20,8 @@ const NLMSG_ERROR: u16 = 2;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NFNL_SUBSYS_NFTABLES: u8 = 10;
+const NFT_MSG_NEWCHAIN: u16 = (10 << 8) | 3;
+const NFT_MSG_GETCHAIN: u16 = (10 << 8) | 4;
 const NFT_MSG_NEWSETELEM: u16 = (10 << 8) | 12;
 const NFT_MSG_DELSETELEM: u16 = (10 << 8) | 14;
 const NFT_MSG_NEWGEN: u16 = (10 << 8) | 15;
@@ -27,6 +29,10 @@ const NFT_MSG_GETGEN: u16 = (10 << 8) | 16;
 const NFT_MSG_NEWOBJ: u16 = (10 << 8) | 18;
 const NFT_MSG_GETOBJ: u16 = (10 << 8) | 19;
 const NFTA_GEN_ID: u16 = 1;
+const NFTA_CHAIN_TABLE: u16 = 1;
+const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_USE: u16 = 6;
 const NFTA_OBJ_TABLE: u16 = 1;
 const NFTA_OBJ_NAME: u16 = 2;
 const NFTA_OBJ_TYPE: u16 = 3;
@@ -117,6 +123,24 @@ impl Nfnetlink {
             // What an earlier request was answered too late.
             if word(&answer, 8) == Some(number) {
                 return packets(&answer);
+            }
+        }
+    }
+
+    /// How many rules a chain has that stands at a hook.
+    ///
+    /// # Errors
+    /// What the kernel says: `NotFound` if somebody removed it.
+    pub(crate) fn hooked_rules(&mut self, family: Family, table: &str, chain: &str) -> io::Result<u32> {
+        let attributes =
+            [attribute(NFTA_CHAIN_TABLE, &text(table)), attribute(NFTA_CHAIN_NAME, &text(chain))].concat();
+        let number = self.next();
+        let head = [family.number(), 0, 0, 0];
+        self.socket.send(&message(NFT_MSG_GETCHAIN, NLM_F_REQUEST, number, head, &attributes), 0)?;
+        loop {
+            let answer = self.receive()?;
+            if word(&answer, 8) == Some(number) {
+                return rules(&answer);
             }
         }
     }
@@ -247,10 +271,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 /// The packets of the counter in an answer, or the error that it is.
 fn packets(answer: &[u8]) -> io::Result<u64> {
     match half(answer, 4) {
-        Some(NLMSG_ERROR) => {
-            let code = word(answer, HEADER_BYTES).map_or(0, u32::cast_signed);
-            Err(io::Error::from_raw_os_error(code.saturating_neg()))
-        }
+        Some(NLMSG_ERROR) => Err(told_error(answer)),
         Some(NFT_MSG_NEWOBJ) => answer
             .get(HEADER_BYTES + NFGENMSG_BYTES..)
             .and_then(|attributes| find(attributes, NFTA_OBJ_DATA))
@@ -259,6 +280,25 @@ fn packets(answer: &[u8]) -> io::Result<u64> {
             .ok_or_else(|| io::Error::other("an answer without a counter")),
         _ => Err(io::Error::other("an answer to another question")),
     }
+}
+
+/// The rules of the chain in an answer, or the error that it is.
+fn rules(answer: &[u8]) -> io::Result<u32> {
+    match half(answer, 4) {
+        Some(NLMSG_ERROR) => Err(told_error(answer)),
+        Some(NFT_MSG_NEWCHAIN) => answer
+            .get(HEADER_BYTES + NFGENMSG_BYTES..)
+            .filter(|attributes| find(attributes, NFTA_CHAIN_HOOK).is_some())
+            .and_then(|attributes| find(attributes, NFTA_CHAIN_USE)?.first_chunk())
+            .map(|bytes| u32::from_be_bytes(*bytes))
+            .ok_or_else(|| io::Error::other("a chain without a hook")),
+        _ => Err(io::Error::other("an answer to another question")),
+    }
+}
+
+fn told_error(answer: &[u8]) -> io::Error {
+    let code = word(answer, HEADER_BYTES).map_or(0, u32::cast_signed);
+    io::Error::from_raw_os_error(code.saturating_neg())
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -299,9 +339,19 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_tells_its_rules_if_it_stands_at_a_hook() {
+        let parts = [attribute(1, b"t\0"), attribute(NESTED | 4, &[]), attribute(6, &3u32.to_be_bytes())];
+        let chain = |parts: &[Vec<u8>]| message(NFT_MSG_NEWCHAIN, 0, 1, [5, 0, 0, 0], &parts.concat());
+        assert_eq!(rules(&chain(&parts)).unwrap(), 3);
+        assert!(rules(&chain(&parts[2..])).is_err(), "no hook");
+        assert!(rules(&chain(&parts[..2])).is_err(), "no rules");
+    }
+
+    #[test]
     fn an_error_of_the_kernel_is_told_as_one() {
         let answer = message(NLMSG_ERROR, 0, 1, (-2i32).to_ne_bytes(), &[0; 16]);
         assert_eq!(packets(&answer).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(rules(&answer).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -5,7 +5,10 @@
 
 use rustix::time::{ClockId, clock_gettime};
 use socket2::SockAddr;
-use std::{io, os::fd::OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
+};
 use stead_proto::time::Instant;
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -77,4 +80,22 @@ pub fn await_reads(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open and keeps its number until it is dropped, and `AsyncFd` owns it.
     let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
     registered.map_err(|error| error.into_parts().1)
+}
+
+/// Who began to listen at the other end of a Unix socket: the process as this one can see it, and the user.
+///
+/// # Errors
+/// What getsockopt(2) said.
+pub fn listener_of(socket: &impl AsFd) -> io::Result<(Option<u32>, u32)> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size: libc::socklen_t = size_of::<libc::ucred>().try_into().map_err(io::Error::other)?;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the pointers describe `peer` and `size`, which outlive the call.
+    let result = unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, (&raw mut peer).cast(), &raw mut size)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((u32::try_from(peer.pid).ok().filter(|pid| *pid != 0), peer.uid))
 }

@@ -10,6 +10,11 @@
     reason = "a test fails by panicking, and sends what only system calls can send"
 )]
 
+#[path = "guard/two.rs"]
+mod two;
+#[path = "guard/uplinks.rs"]
+mod uplinks;
+
 use std::{
     fs::File,
     io::{Read as _, Write as _},
@@ -46,6 +51,18 @@ impl Drop for Reaped {
 struct Peer(Reaped);
 
 impl Peer {
+    /// Waits until the process has a namespace of its own.
+    fn entered(process: Reaped) -> Self {
+        let peer = Self(process);
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let end = Instant::now() + Duration::from_secs(5);
+        while std::fs::read_link(peer.ns()).map_or(true, |ns| ns == own) {
+            assert!(Instant::now() < end, "the peer has no namespace");
+            thread::yield_now();
+        }
+        peer
+    }
+
     fn ns(&self) -> String {
         format!("/proc/{}/ns/net", self.0.0.id())
     }
@@ -78,13 +95,8 @@ fn on_a_wire(test: impl FnOnce(&Peer, u32) + Send + 'static) {
     let done = thread::spawn(move || {
         // SAFETY: changes the namespace of this thread only.
         assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "this test needs root");
-        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
-        let peer = Peer(Reaped(Command::new("unshare").args(["-n", "sleep", "300"]).spawn().unwrap()));
-        let end = Instant::now() + Duration::from_secs(5);
-        while std::fs::read_link(peer.ns()).map_or(true, |ns| ns == own) {
-            assert!(Instant::now() < end, "the peer has no namespace");
-            thread::yield_now();
-        }
+        let peer =
+            Peer::entered(Reaped(Command::new("unshare").args(["-n", "sleep", "300"]).spawn().unwrap()));
         sh(&format!(
             "ip link add up0 address 02:00:00:00:00:01 type veth peer name dn0 address 02:00:00:00:00:02 netns {}",
             peer.0.0.id()
@@ -96,20 +108,39 @@ fn on_a_wire(test: impl FnOnce(&Peer, u32) + Send + 'static) {
         peer.sh("ip addr add 10.78.0.3/24 dev dn0");
         peer.sh("ip link set dn0 up");
         sh("ip neigh replace 10.78.0.2 lladdr 02:00:00:00:00:02 dev up0");
-        for line in [
-            "add table netdev ear",
-            "add counter netdev ear syn",
-            "'add chain netdev ear in { type filter hook ingress device dn0 priority 0; }'",
-            "'add rule netdev ear in @ll,96,16 0x0800 @ll,184,8 6 @ll,376,8 & 0x12 == 0x02 counter name syn'",
-            "'add rule netdev ear in @ll,96,16 0x8100 @ll,216,8 6 @ll,408,8 & 0x12 == 0x02 counter name syn'",
-        ] {
-            peer.sh(&format!("nft {line}"));
-        }
+        listen_for_syns(&peer);
         let index = std::fs::read_to_string("/proc/thread-self/net/dev").map(|_| sh("ip -o link show up0"));
         let index = index.unwrap().split(':').next().unwrap().parse().unwrap();
         test(&peer, index);
     });
     done.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// Counts the SYNs that arrive, with and without a tag, from zero.
+fn listen_for_syns(peer: &Peer) {
+    peer.sh("nft flush ruleset");
+    for line in [
+        "add table netdev ear",
+        "add counter netdev ear syn",
+        "'add chain netdev ear in { type filter hook ingress device dn0 priority 0; }'",
+        "'add rule netdev ear in @ll,96,16 0x0800 @ll,184,8 6 @ll,376,8 & 0x12 == 0x02 counter name syn'",
+        "'add rule netdev ear in @ll,96,16 0x8100 @ll,216,8 6 @ll,408,8 & 0x12 == 0x02 counter name syn'",
+    ] {
+        peer.sh(&format!("nft {line}"));
+    }
+}
+
+/// Runs `work` on a thread in the namespace of a process.
+fn inside<T: Send>(host: &Peer, work: impl FnOnce() -> T + Send) -> T {
+    let ns = File::open(host.ns()).unwrap();
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            // SAFETY: changes the namespace of this thread only.
+            assert_eq!(unsafe { libc::setns(ns.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+            work()
+        });
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 fn open(index: u32, policy: GuardPolicy) -> Guard {
@@ -297,6 +328,31 @@ fn without_the_netdev_hook_the_output_hook_limits_what_passes_it() {
 }
 
 #[test]
+fn without_nft_there_is_no_limit_and_that_is_said_with_what_to_do() {
+    on_a_wire(|_, index| {
+        // SAFETY: this thread gets file systems of its own; the strings outlive the calls.
+        unsafe {
+            assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+            let private = libc::MS_PRIVATE | libc::MS_REC;
+            let root = c"/".as_ptr();
+            assert_eq!(libc::mount(root, root, root, private, std::ptr::null()), 0);
+            for nft in [c"/usr/sbin/nft", c"/sbin/nft", c"/usr/bin/nft"] {
+                libc::mount(c"/dev/null".as_ptr(), nft.as_ptr(), root, libc::MS_BIND, std::ptr::null());
+            }
+        }
+        let (mut guard, shortfalls) = Guard::open("up0", index, GuardPolicy::default()).unwrap();
+        assert_eq!(guard.rung(), Rung::None);
+        let said = shortfalls.join("; ");
+        assert!(said.contains("install the package nftables"), "{said}");
+        assert!(Rung::None.cost().contains("nothing limits"), "what that costs");
+        guard.renew().unwrap();
+        assert_eq!(guard.verify().unwrap(), Found::Intact);
+        assert_eq!(guard.counters().unwrap(), Counters::default());
+        guard.close().unwrap();
+    });
+}
+
+#[test]
 fn a_quarantined_host_reaches_only_its_friends_and_an_allowed_destination_has_its_own_rate() {
     on_a_wire(|peer, index| {
         let to = Prefix::host([10, 78, 0, 2].into());
@@ -435,11 +491,5 @@ fn a_killed_agent_leaves_the_limit_while_the_site_goes_on() {
 }
 
 fn listen_at(peer: &Peer, address: &'static str) -> TcpListener {
-    let ns = File::open(peer.ns()).unwrap();
-    let listen = move || {
-        // SAFETY: changes the namespace of this thread only.
-        assert_eq!(unsafe { libc::setns(ns.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
-        TcpListener::bind(address).unwrap()
-    };
-    thread::spawn(listen).join().unwrap()
+    inside(peer, || TcpListener::bind(address).unwrap())
 }

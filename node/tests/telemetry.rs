@@ -8,6 +8,12 @@ mod common;
 mod cut;
 #[path = "telemetry/senders.rs"]
 mod senders;
+#[path = "telemetry/strangers.rs"]
+mod strangers;
+#[path = "telemetry/two.rs"]
+mod two;
+#[path = "telemetry/uplinks.rs"]
+mod uplinks;
 #[path = "telemetry/xdp.rs"]
 mod xdp;
 
@@ -504,10 +510,7 @@ fn dropped_sensors_leave_nothing_behind_and_others_programs_alone() {
                 Hook::Tcx => assert_eq!(attached(), [2, 2]),
                 Hook::Clsact => assert!(filters().contains("sensor_egress"), "{}", filters()),
             }
-            // As after a crash: another run finds what this one has left, and takes its place.
-            let second = Sensors::open_at("uplink", hook).0;
             drop(sensors);
-            drop(second);
             assert_eq!(attached(), [1, 1], "the gate stays");
             assert_eq!(filters(), "");
             let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();

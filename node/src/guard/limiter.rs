@@ -1,11 +1,15 @@
 //! The driver of the limit: opens or takes over the table, renews its licence, withdraws it, repairs it.
 //!
 //! **Invariant.** Nothing here removes the limit but [`Guard::close`]: dropping a guard, or dying, leaves the
-//! table to the kernel, whose licence runs out. Tables of other names are never touched.
+//! table to the kernel, whose licence runs out. Tables of other names are never touched. One agent at a time has the
+//! limit of an uplink: two would take each other's licence and throttle for a stranger's meddling, and undo them.
+//! Another one waits, says so, and takes over when the first has ended.
 
 use super::rules::{self, COUNTERS, Rung, Table};
 use crate::nfnetlink::{Change, Nfnetlink, Set};
 use crate::nft;
+use crate::seat::Seat;
+use crate::vip::rtnl::{Link, Rtnl, RtnlError};
 use stead_proto::{
     guard::{GuardPolicy, Prefix},
     site::Complaint,
@@ -29,7 +33,7 @@ pub struct Counters {
 /// What [`Guard::verify`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The rules are as we wrote them.
+    /// The rules are as we wrote them, or another agent's to look after.
     Intact,
     /// Somebody removed or changed them; they are written anew.
     Restored,
@@ -47,6 +51,9 @@ pub enum GuardError {
     /// The kernel refused a change.
     #[error("nftables: {0}; the kernel keeps what it had")]
     Kernel(#[source] std::io::Error),
+    /// Another agent has the limit.
+    #[error("another agent has the limit on {0}")]
+    Waiting(String),
     /// nft failed.
     #[error("nft: {0}; the kernel keeps the rules it had, check `nft list ruleset`")]
     Nft(String),
@@ -59,6 +66,11 @@ pub struct Guard {
     uplink: String,
     ifindex: u32,
     policy: GuardPolicy,
+    /// The best rung to try.
+    best: Rung,
+    /// The right to this uplink's table; `None` while another agent has it.
+    seat: Option<Seat>,
+    rtnl: Option<Rtnl>,
     kernel: Option<Nfnetlink>,
     /// Our table as the kernel lists it, without counts and what comes and goes by itself.
     written: String,
@@ -71,6 +83,7 @@ pub struct Guard {
 impl Guard {
     /// Puts the limit in place, or takes over the one that is there with its counts, and says what each
     /// better rung lacks. It starts as the kernel has it: a throttle and a quarantine go on, a licence is not given.
+    /// While another agent has the limit there is no rung, and [`Self::verify`] looks whether it has ended.
     ///
     /// # Errors
     /// [`GuardError`] if the policy or the name is bad. Missing kernel features are rungs, not errors.
@@ -101,21 +114,24 @@ impl Guard {
             uplink: uplink.into(),
             ifindex,
             policy,
+            best,
+            seat: None,
+            rtnl: Rtnl::open().ok(),
             kernel: None,
             written: String::new(),
             generation: 0,
             throttled: false,
             quarantined: false,
         };
-        let mut shortfalls = Vec::new();
-        for rung in [Rung::NetdevEgress, Rung::InetOutput].into_iter().filter(|rung| *rung >= best) {
-            guard.table = Table::of(rung, ifindex);
-            match guard.begin() {
-                Ok(()) => return Ok((guard, shortfalls)),
-                Err(why) => shortfalls.push(format!("no {rung}: {why}")),
+        let shortfalls = match Seat::take(&guard.table.name) {
+            Ok(seat) => {
+                guard.seat = Some(seat);
+                guard.stand()
             }
-        }
-        guard.table = Table::of(Rung::None, ifindex);
+            Err(taken) => vec![format!(
+                "{taken} limits {uplink} already; this one waits until that has ended, stop one of them"
+            )],
+        };
         Ok((guard, shortfalls))
     }
 
@@ -142,6 +158,10 @@ impl Guard {
     /// # Errors
     /// [`GuardError::Kernel`]; the licence then runs out by itself.
     pub fn renew(&mut self) -> Result<(), GuardError> {
+        if self.seat.is_none() {
+            // The other agent renews its own.
+            return Ok(());
+        }
         self.change(&[("licence", Change::Put(self.policy.licence_ms.into()))])
     }
 
@@ -230,11 +250,16 @@ impl Guard {
         })
     }
 
-    /// Compares the kernel's rules with ours, if anybody has changed any since; writes them anew if ours differ.
+    /// Compares the kernel's rules with ours, if anybody has changed any since; writes them anew if ours differ. Goes
+    /// with an uplink that was renamed or made anew, and takes over from an agent that has ended.
     ///
     /// # Errors
     /// [`GuardError`] if they cannot be restored.
     pub fn verify(&mut self) -> Result<Found, GuardError> {
+        if self.seat.is_none() {
+            return self.take_over().map(|()| Found::Intact);
+        }
+        self.follow_uplink()?;
         let Some(kernel) = &mut self.kernel else { return Ok(Found::Intact) };
         let generation = kernel.generation().map_err(GuardError::Kernel)?;
         if generation == self.generation {
@@ -248,9 +273,7 @@ impl Guard {
         tracing::warn!(%rung, "somebody changed the guard's rules; they are restored, look for who did");
         let marks = self.kept_marks();
         self.begin().map_err(GuardError::Nft)?;
-        (self.throttled, self.quarantined) = marks;
-        let put = |on| if on { Change::Put(0) } else { Change::Take };
-        self.change(&[("throttle", put(self.throttled)), ("quarantine", put(self.quarantined))])?;
+        self.mark(marks)?;
         Ok(Found::Restored)
     }
 
@@ -262,8 +285,108 @@ impl Guard {
         if self.rung() == Rung::None {
             return Ok(());
         }
-        let table = &self.table;
-        nft::run(&format!("add table {table}\ndelete table {table}\n")).map_err(GuardError::Nft)
+        nft::run(&rules::removal(&self.table)).map_err(GuardError::Nft)
+    }
+
+    /// Stands on the best rung that there is; says what each better one lacks.
+    fn stand(&mut self) -> Vec<String> {
+        self.remove_orphans();
+        let (best, mut shortfalls) = (self.best, Vec::new());
+        for rung in [Rung::NetdevEgress, Rung::InetOutput].into_iter().filter(|rung| *rung >= best) {
+            self.table = Table::of(rung, self.ifindex);
+            match self.begin() {
+                Ok(()) => return shortfalls,
+                Err(why) => shortfalls.push(format!("no {rung}: {why}")),
+            }
+        }
+        self.table = Table::of(Rung::None, self.ifindex);
+        self.kernel = None;
+        shortfalls
+    }
+
+    /// Removes our tables of interfaces that are no more: nft hooks by name, so that they would limit whoever has the
+    /// name now, who has no licence there and cannot get one.
+    fn remove_orphans(&mut self) {
+        let links = self.rtnl.as_mut().and_then(|rtnl| rtnl.links().ok());
+        let (Some(links), Ok(listed)) = (links, nft::list(&["list", "tables"])) else { return };
+        for orphan in rules::orphans(&listed, &links.iter().map(|link| link.ifindex).collect()) {
+            match nft::run(&rules::removal(&orphan)) {
+                Ok(()) => {
+                    tracing::info!(table = %orphan, "the limit of an interface that is no more is removed")
+                }
+                Err(why) => {
+                    tracing::warn!(table = %orphan, why, "the limit of an interface that is no more stays")
+                }
+            }
+        }
+    }
+
+    /// Takes the limit over with its throttle and quarantine, if the agent that had it has ended. The counts are
+    /// that agent's, and begin anew.
+    fn take_over(&mut self) -> Result<(), GuardError> {
+        let Some(seat) = Seat::take_over(&self.table.name) else { return Ok(()) };
+        self.seat = Some(seat);
+        let shortfalls = self.stand();
+        tracing::info!(rung = %self.rung(), ?shortfalls, "the agent that had the SYN limit has ended; it is ours now");
+        if self.rung() == Rung::None {
+            return Ok(());
+        }
+        nft::run(&format!("reset counters table {}\n", self.table)).map_err(GuardError::Nft)
+    }
+
+    /// Goes with an uplink that was renamed, or made anew with another index. nft hooks interfaces by their names,
+    /// and our marks are by their indices.
+    fn follow_uplink(&mut self) -> Result<(), GuardError> {
+        let Some(link) = self.moved() else { return Ok(()) };
+        let (marks, earlier) = (self.kept_marks(), self.table.clone());
+        tracing::warn!(
+            from = self.uplink,
+            to = link.name,
+            "the uplink was renamed or made anew; the SYN limit follows"
+        );
+        if earlier.rung != Rung::None {
+            // Rules of the old name would limit whoever gets that name next.
+            nft::run(&rules::removal(&earlier)).map_err(GuardError::Nft)?;
+        }
+        if link.ifindex != self.ifindex {
+            self.seat = None;
+            self.seat = Seat::take(&Table::of(Rung::None, link.ifindex).name).ok();
+        }
+        let before = (std::mem::replace(&mut self.uplink, link.name), self.ifindex);
+        self.ifindex = link.ifindex;
+        if self.seat.is_none() {
+            self.table = Table::of(Rung::None, self.ifindex);
+            self.kernel = None;
+            return Ok(());
+        }
+        let shortfalls = self.stand();
+        if self.rung() == Rung::None {
+            // As if it had not moved yet: the next call tries again.
+            (self.uplink, self.ifindex) = before;
+            (self.throttled, self.quarantined) = marks;
+            return Err(GuardError::Nft(shortfalls.join("; ")));
+        }
+        self.mark(marks)
+    }
+
+    /// The uplink, if it is not where and what it was.
+    fn moved(&mut self) -> Option<Link> {
+        let rtnl = self.rtnl.as_mut()?;
+        match rtnl.link(self.ifindex) {
+            Ok(link) => (link.name != self.uplink).then_some(link),
+            Err(RtnlError::NoInterface) => {
+                rtnl.links().ok()?.into_iter().find(|link| link.name == self.uplink)
+            }
+            // Nothing is known, so nothing is changed.
+            Err(RtnlError::NotPermitted | RtnlError::NoIpv6 | RtnlError::Kernel { .. }) => None,
+        }
+    }
+
+    /// Throttles and quarantines, or not, whatever the kernel has.
+    fn mark(&mut self, marks: (bool, bool)) -> Result<(), GuardError> {
+        (self.throttled, self.quarantined) = marks;
+        let put = |on| if on { Change::Put(0) } else { Change::Take };
+        self.change(&[("throttle", put(self.throttled)), ("quarantine", put(self.quarantined))])
     }
 
     /// Writes the rules, keeps what an earlier table counted and held, and learns how the kernel lists them.
@@ -274,7 +397,7 @@ impl Guard {
             // A table that cannot be updated (changed sets, an uplink of another name): replaced in one transaction,
             // with what it held.
             let (throttled, quarantined) = self.marks();
-            let mut script = format!("add table {0}\ndelete table {0}\n{script}", self.table);
+            let mut script = rules::removal(&self.table) + &script;
             for (name, on) in [("throttle", throttled), ("quarantine", quarantined)] {
                 if on {
                     script += &format!("add element {} {name} {{ {} }}\n", self.table, self.ifindex);
@@ -303,6 +426,9 @@ impl Guard {
     }
 
     fn change(&mut self, changes: &[(&str, Change)]) -> Result<(), GuardError> {
+        if self.seat.is_none() {
+            return Err(GuardError::Waiting(self.uplink.clone()));
+        }
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         let set = |name| Set { family: self.table.rung.family(), table: &self.table.name, name };
         let changes: Vec<_> = changes.iter().map(|(name, change)| (set(name), *change)).collect();

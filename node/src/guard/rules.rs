@@ -8,6 +8,7 @@
 //! AF_PACKET lets a sender choose both. Not judged: fragments that split the TCP header, and double tags.
 
 use crate::nfnetlink::Family;
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use stead_proto::guard::{GuardPolicy, Prefix, Rate};
 
@@ -61,7 +62,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn of(rung: Rung, ifindex: u32) -> Self {
-        Self { rung, name: format!("stead_guard_{ifindex}") }
+        Self { rung, name: format!("{PREFIX}{ifindex}") }
     }
 }
 
@@ -73,6 +74,24 @@ impl fmt::Display for Table {
         };
         write!(f, "{family} {}", self.name)
     }
+}
+
+const PREFIX: &str = "stead_guard_";
+
+/// The tables of ours in `nft list tables` whose interfaces are no more.
+pub(super) fn orphans(listed: &str, living: &BTreeSet<u32>) -> Vec<Table> {
+    let table = |line: &str| {
+        let (family, name) = line.trim().strip_prefix("table ")?.split_once(' ')?;
+        let rung = match family {
+            "netdev" => Rung::NetdevEgress,
+            "inet" => Rung::InetOutput,
+            _ => return None,
+        };
+        let ifindex = name.strip_prefix(PREFIX)?.parse().ok()?;
+        let ours = Table::of(rung, ifindex);
+        (ours.name == name && !living.contains(&ifindex)).then_some(ours)
+    };
+    listed.lines().filter_map(table).collect()
 }
 
 /// The named counters, in the order of [`super::limiter::Counters`].
@@ -147,6 +166,11 @@ pub(super) fn ruleset(table: &Table, uplink: &str, policy: &GuardPolicy) -> Stri
     text
 }
 
+/// Deletes the table whether it exists or not: adding an existing one changes nothing.
+pub(super) fn removal(table: &Table) -> String {
+    format!("add table {table}\ndelete table {table}\n")
+}
+
 /// Replaces what a quarantined host may reach.
 pub(super) fn friends(table: &Table, friends: &[Prefix]) -> String {
     let mut text = format!("flush set {table} friends4\nflush set {table} friends6\n");
@@ -169,6 +193,15 @@ fn prefix(prefix: Prefix) -> String {
 mod tests {
     use super::*;
     use stead_proto::guard::Allowed;
+
+    #[test]
+    fn an_orphan_is_a_table_of_ours_without_an_interface() {
+        let listed = "table netdev stead_guard_2\ntable inet stead_guard_3\ntable netdev stead_guard_4\n\
+                      table ip stead_guard_5\ntable netdev stead_guard_06\ntable netdev stead_guard_mine\n\
+                      table netdev stead_sensor_7\ntable inet filter\n";
+        let found: Vec<String> = orphans(listed, &[2].into()).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["inet stead_guard_3", "netdev stead_guard_4"]);
+    }
 
     #[test]
     fn the_ruleset_is_what_was_reviewed() {

@@ -18,8 +18,12 @@
 //! thread that calls [`Sensors::read`] has to be in it, too, for a sensor that was lost to be opened again, and
 //! so has the one that drops it, for the nft tables and clsact filters to be removed.
 //!
+//! Two agents on one uplink count side by side: each has its own programs at tcx, and they share the nft table, which the
+//! one that stays makes again. Only the clsact filter has one place; who comes second says so and waits for it.
+//!
 //! Deliberately absent: any judgement about what was counted; that is `stead_proto`'s.
 
+mod counted;
 mod cut;
 mod egress;
 mod kernel_tcp;
@@ -38,7 +42,8 @@ pub use cut::ForgedLimit;
 pub use sensor::{Hook, Missing, Sensor};
 pub use sketch::TopDestination;
 
-use crate::{sys::now, vip::rtnl::Rtnl};
+use crate::{seat::Seat, sys::now, vip::rtnl::Rtnl};
+use counted::difference;
 use egress::{EgressSensor, chain};
 use kernel_tcp::KernelCounters;
 use netdev::NetdevCounters;
@@ -58,11 +63,16 @@ pub struct Sensors {
     instance: Option<String>,
     rtnl: Option<Rtnl>,
     egress: Option<EgressSensor>,
+    /// The right to the clsact filter's place, which is one for all agents; given back after the filter is gone.
+    seat: Option<Seat>,
+    /// Whether another agent has that.
+    waiting: bool,
     netdev: Option<(NetdevCounters, netdev::Totals)>,
     kernel: Option<(KernelCounters, kernel_tcp::Totals)>,
     uplink: Option<(UplinkCounters, uplink::Totals)>,
     missing: Vec<Missing>,
-    /// Whether the egress sensor has worked on this uplink, so that it is worth another try.
+    /// Whether the egress sensor has worked on this uplink, or would have but for another agent, so that it is worth
+    /// another try.
     egress_worked: bool,
     read_last: Instant,
     tried_last: Instant,
@@ -90,6 +100,8 @@ impl Sensors {
             instance: None,
             rtnl: None,
             egress: None,
+            seat: None,
+            waiting: false,
             netdev: None,
             kernel: None,
             uplink: None,
@@ -183,24 +195,9 @@ impl Sensors {
     }
 }
 
-/// What was counted between two readings. A counter that went back was reset, or wrapped at a width that
-/// nobody knows, and counts from zero.
-fn difference<const N: usize>(now: &[u64; N], then: &[u64; N]) -> [u64; N] {
-    let mut told = *now;
-    for (told, then) in told.iter_mut().zip(then) {
-        *told = told.checked_sub(*then).unwrap_or(*told);
-    }
-    told
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_counter_that_went_back_counts_from_zero() {
-        assert_eq!(difference(&[10, 3, u64::MAX], &[4, 9, u64::MAX]), [6, 3, 0]);
-    }
 
     #[test]
     fn sensors_may_be_owned_by_a_thread_of_their_own() {

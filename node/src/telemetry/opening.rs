@@ -7,6 +7,7 @@ use super::{
     uplink::UplinkCounters,
 };
 use crate::{
+    seat::Seat,
     sys::now,
     vip::rtnl::{Link, Rtnl, RtnlError},
 };
@@ -32,6 +33,8 @@ impl Sensors {
                 Err(RtnlError::NoInterface) => {
                     self.ifindex = None;
                     self.egress = None;
+                    self.seat = None;
+                    self.waiting = false;
                     self.netdev = None;
                     self.uplink = None;
                     for sensor in [Sensor::Egress, Sensor::Netdev, Sensor::Uplink] {
@@ -42,20 +45,17 @@ impl Sensors {
                 Err(RtnlError::NotPermitted | RtnlError::NoIpv6 | RtnlError::Kernel { .. }) => {}
             }
         }
-        if self.egress.is_some() && now.since(self.checked_last) >= PERIOD {
+        if self.ifindex.is_some() && now.since(self.checked_last) >= PERIOD {
             self.checked_last = now;
-            let meddled = self.egress.as_mut().and_then(|egress| {
-                if !egress.is_attached(&self.name) {
-                    Some("somebody detached its program")
-                } else if !egress.holds_forged() {
-                    Some("somebody changed its limit on SYNs made by hand")
-                } else {
-                    None
+            if self.waiting {
+                self.seat = self.ifindex.and_then(|ifindex| Seat::take_over(&seat_of(ifindex)));
+                self.waiting = self.seat.is_none();
+                if !self.waiting {
+                    self.egress_worked = true;
+                    self.tried_last = now.before(RETRY);
                 }
-            });
-            if let Some(why) = meddled {
-                self.egress = None;
-                self.lost(Sensor::Egress, why.to_owned());
+            }
+            if self.meddled() {
                 // It is put back with the next reading: this one has to say that something was missed.
                 self.tried_last = now.before(RETRY);
                 return;
@@ -71,6 +71,29 @@ impl Sensors {
         if due {
             self.open_uplink(now);
         }
+    }
+
+    /// Whether somebody detached or changed a sensor since it was asked last; it is lost then.
+    fn meddled(&mut self) -> bool {
+        let egress = self.egress.as_mut().and_then(|egress| {
+            if !egress.is_attached(&self.name) {
+                Some("somebody detached its program")
+            } else if !egress.holds_forged() {
+                Some("somebody changed its limit on SYNs made by hand")
+            } else {
+                None
+            }
+        });
+        if let Some(why) = egress {
+            self.egress = None;
+            self.lost(Sensor::Egress, why.to_owned());
+        }
+        let netdev = self.netdev.as_mut().is_some_and(|(counters, _)| !counters.is_attached());
+        if netdev {
+            self.netdev = None;
+            self.lost(Sensor::Netdev, "somebody removed its rules".to_owned());
+        }
+        egress.is_some() || netdev
     }
 
     pub(super) fn open_kernel(&mut self) {
@@ -167,6 +190,16 @@ impl Sensors {
         let hooks = [Hook::Tcx, Hook::Clsact].into_iter().filter(|hook| *hook >= self.best);
         let mut why = String::new();
         for hook in hooks {
+            if hook == Hook::Clsact && self.seat.is_none() {
+                match Seat::take(&seat_of(link.ifindex)) {
+                    Ok(seat) => self.seat = Some(seat),
+                    Err(taken) => {
+                        self.waiting = true;
+                        why = format!("{taken} has the place of its filter until that ends");
+                        break;
+                    }
+                }
+            }
             match EgressSensor::open(link, rtnl, hook, now) {
                 Ok(egress) => {
                     self.egress = Some(egress);
@@ -181,6 +214,12 @@ impl Sensors {
                 Err(error) => tracing::debug!(error, ?hook, "the egress sensor was not attached"),
             }
         }
+        self.seat = None;
         self.lost(Sensor::Egress, why);
     }
+}
+
+/// The name of the right to the clsact filter of an uplink.
+fn seat_of(ifindex: u32) -> String {
+    format!("stead_sensor_{ifindex}")
 }

@@ -236,6 +236,22 @@ impl Inner {
         inner
     }
 
+    /// A guest's namespace on the same wire, behind another port of the bridge `uplink`.
+    pub fn beside() -> Self {
+        let inner = Self::create();
+        let (_handle, path) = inner.handle();
+        ip("link add guest type veth peer name door");
+        ip(&format!("link set door netns {path}"));
+        ip("link set guest master uplink");
+        ip("link set guest up");
+        inner.run(|| {
+            for command in ["link set lo up", "link set door up", "addr add 10.77.0.30/24 dev door"] {
+                ip(command);
+            }
+        });
+        inner
+    }
+
     fn create() -> Self {
         let made = thread::spawn(|| {
             // SAFETY: a network namespace only; the descriptor table stays shared.
