@@ -87,8 +87,10 @@ impl Containment {
     pub(super) fn cut(&mut self) -> Option<u64> {
         let guard = self.guard.as_mut().filter(|guard| guard.rung() != Rung::None)?;
         let now = guard.counters().ok()?;
-        let cut = now.dropped.saturating_sub(self.counters.dropped)
-            + now.refused.saturating_sub(self.counters.refused);
+        // A counter that went back was reset and counts from zero.
+        let since = |now: u64, then: u64| now.checked_sub(then).unwrap_or(now);
+        let cut = since(now.dropped, self.counters.dropped)
+            .saturating_add(since(now.refused, self.counters.refused));
         self.counters = now;
         Some(cut)
     }
@@ -157,7 +159,8 @@ impl Containment {
             tracing::info!(
                 per_second,
                 "the SYN limit stays in the kernel: from now on this host opens only so many connections a second; \
-                 `nft delete table` removes it (`nft list tables` names it)"
+                 `nft delete table` removes it (`nft list tables` names it), and deleting /sys/fs/bpf/stead what holds SYNs \
+                 made by hand"
             );
         }
     }

@@ -81,7 +81,7 @@ pub(super) struct LookoutThread {
 }
 
 impl LookoutThread {
-    /// Ends the thread, which takes the sensors and the shield out of the kernel, and leaves the limit.
+    /// Ends the thread, which takes the shield out of the kernel, and leaves the limits.
     pub(super) fn join(self) {
         self.ends.store(true, Ordering::Release);
         if self.thread.join().is_err() {
@@ -165,6 +165,7 @@ impl Watch {
             let pause = next.since(clock::now());
             std::thread::sleep(Duration::from_nanos(pause.as_ns()));
         }
+        self.vigil.leave();
         self.containment.leave();
     }
 

@@ -9,7 +9,7 @@ use stead_proto::detect::Integrity;
 use stead_proto::guard::GuardPolicy;
 use stead_proto::lookout::Watched;
 
-use crate::telemetry::{ForgedLimit, Missing, Sensors};
+use crate::telemetry::{ForgedLimit, Hook, Missing, Sensors};
 
 /// The open sensors, and what they were when they were looked at last.
 pub(super) struct Vigil {
@@ -27,14 +27,18 @@ struct Program {
 
 impl Vigil {
     pub(super) fn open(uplink: &str, instance: &str, policy: &GuardPolicy) -> Self {
-        let (mut sensors, missing) = Sensors::open(uplink);
         let forged = ForgedLimit::from(policy);
-        sensors.limit_forged(forged.clone());
+        let (mut sensors, missing) = Sensors::open_limiting(uplink, Hook::Tcx, Some(forged.clone()));
         sensors.outlive(instance);
         for lacking in &missing {
             tracing::warn!("{lacking}");
         }
         Self { sensors, missing, forged, program: Program::running() }
+    }
+
+    /// What the agent's end leaves behind: the cut of SYNs made by hand, as the limit.
+    pub(super) fn leave(self) {
+        self.sensors.leave();
     }
 
     /// The site may have changed.

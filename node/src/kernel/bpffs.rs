@@ -33,12 +33,12 @@ pub(crate) fn directory(instance: &str, ifindex: u32) -> io::Result<PathBuf> {
 }
 
 /// The directory's path, whether it exists or not.
-pub(super) fn path(instance: &str, ifindex: u32) -> PathBuf {
+pub(crate) fn path(instance: &str, ifindex: u32) -> PathBuf {
     Path::new(MOUNT_POINT).join("stead").join(instance).join(ifindex.to_string())
 }
 
 /// The interfaces for which `instance` has pinned something.
-pub(super) fn interfaces(instance: &str) -> Vec<u32> {
+pub(crate) fn interfaces(instance: &str) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(Path::new(MOUNT_POINT).join("stead").join(instance)) else {
         return Vec::new();
     };

@@ -294,6 +294,7 @@ impl Gate {
             BpfGate::remove(instance, ifindex, name.as_deref()).map_err(GateError::Remains)?;
         }
         bpffs::sweep(instance);
+        crate::telemetry::uninstall(instance).map_err(GateError::Remains)?;
         NftGate::remove_all(instance).map_err(GateError::Remains)
     }
 }

@@ -46,15 +46,19 @@ impl Cut {
 
     /// Writes the destinations before the limit, so that none of them is cut off meanwhile.
     pub(super) fn write(&mut self, wanted: &ForgedLimit) -> Result<(), MapError> {
-        let spared = self.written.take().map(|written| written.spared).unwrap_or_default();
-        for gone in spared.iter().filter(|known| !wanted.spared.contains(known)) {
-            match self.spared.remove(&key(*gone)) {
+        let written: Result<Vec<_>, _> = self.spared.keys().collect();
+        let written = written?;
+        for gone in written.iter().filter(|found| !spares(wanted, found)) {
+            match self.spared.remove(gone) {
                 Ok(()) | Err(MapError::KeyNotFound) => {}
                 Err(error) => return Err(error),
             }
         }
-        for prefix in &wanted.spared {
-            self.spared.insert(&key(*prefix), 0, 0)?;
+        for key in wanted.spared.iter().map(|prefix| key(*prefix)) {
+            // Older kernels refuse to write what a full trie has already.
+            if written.iter().all(|known| !is_same(known, &key)) {
+                self.spared.insert(&key, 0, 0)?;
+            }
         }
         self.limit.set(0, interval_and_slack(wanted.rate), 0)?;
         self.written = Some(wanted.clone());
@@ -64,16 +68,18 @@ impl Cut {
     /// Whether the kernel has what was written, and nobody spared one more destination.
     pub(super) fn stands(&self) -> bool {
         let Some(written) = &self.written else { return true };
-        let spared: Result<Vec<_>, _> = self.spared.keys().collect();
-        let ours = |found: &Key<[u8; 16]>| {
-            written.spared.iter().any(|prefix| {
-                let key = key(*prefix);
-                (key.prefix_len(), key.data()) == (found.prefix_len(), found.data())
-            })
-        };
+        let found: Result<Vec<_>, _> = self.spared.keys().collect();
         self.limit.get(&0, 0).is_ok_and(|limit| limit == interval_and_slack(written.rate))
-            && spared.is_ok_and(|spared| spared.iter().all(ours))
+            && found.is_ok_and(|found| found.iter().all(|found| spares(written, found)))
     }
+}
+
+fn spares(limit: &ForgedLimit, found: &Key<[u8; 16]>) -> bool {
+    limit.spared.iter().any(|prefix| is_same(&key(*prefix), found))
+}
+
+fn is_same(one: &Key<[u8; 16]>, other: &Key<[u8; 16]>) -> bool {
+    (one.prefix_len(), one.data()) == (other.prefix_len(), other.data())
 }
 
 /// `struct limit` of the program: nanoseconds from one to the next, and those that a burst takes.

@@ -65,7 +65,15 @@ pub(super) struct EgressSensor {
 
 impl EgressSensor {
     /// Loads, says which addresses are ours, then attaches.
-    pub(super) fn open(uplink: &Link, rtnl: &mut Rtnl, hook: Hook, now: Instant) -> Result<Self, String> {
+    ///
+    /// With a limit from the first packet on, if it is given.
+    pub(super) fn open(
+        uplink: &Link,
+        rtnl: &mut Rtnl,
+        hook: Hook,
+        forged: Option<&ForgedLimit>,
+        now: Instant,
+    ) -> Result<Self, String> {
         if !uplink.ethernet {
             return Err(format!("{} is not an Ethernet interface", uplink.name));
         }
@@ -99,6 +107,9 @@ impl EgressSensor {
             kept: None,
         };
         sensor.write_settings().map_err(|error| chain(&error))?;
+        if let Some(forged) = forged {
+            sensor.limit_forged(forged)?;
+        }
         for (side, program) in SIDES {
             let link = attach(&mut sensor.object, &uplink.name, hook, side, program);
             sensor.links.push(
@@ -127,6 +138,17 @@ impl EgressSensor {
         let link = link.try_into().map_err(|error| chain(&error))?;
         self.kept = Some(place.keep(link)?);
         Ok(())
+    }
+
+    /// Leaves the egress program in the kernel, if it was told to outlive this process.
+    pub(super) fn leave(mut self) {
+        if let Some(kept) = self.kept.take() {
+            kept.leave();
+        }
+        if self.hook == Hook::Clsact {
+            // Dropping such a link would detach its filter; it owns no memory.
+            self.links.drain(..).for_each(std::mem::forget);
+        }
     }
 
     /// Holds SYNs made by hand to this from now on; see [`ForgedLimit`].

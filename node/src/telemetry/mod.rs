@@ -50,6 +50,11 @@ use netdev::NetdevCounters;
 use stead_proto::{telemetry::Sample, time::Instant};
 use uplink::UplinkCounters;
 
+/// Takes out of the kernel what agents of `instance` left there: for who uninstalls the agent.
+pub(crate) fn uninstall(instance: &str) -> Result<(), String> {
+    outliving::remove(instance)
+}
+
 /// The open sensors of one uplink. Dropping them takes everything out of the kernel.
 #[derive(Debug)]
 pub struct Sensors {
@@ -91,12 +96,18 @@ impl Sensors {
     /// As [`Self::open`], with `best` as the best hook to try for the BPF program.
     #[must_use]
     pub fn open_at(uplink: &str, best: Hook) -> (Self, Vec<Missing>) {
+        Self::open_limiting(uplink, best, None)
+    }
+
+    /// As [`Self::open_at`], with SYNs made by hand held to `forged` from the first packet on.
+    #[must_use]
+    pub fn open_limiting(uplink: &str, best: Hook, forged: Option<ForgedLimit>) -> (Self, Vec<Missing>) {
         let now = now();
         let mut sensors = Self {
             name: uplink.to_owned(),
             ifindex: None,
             best,
-            forged: None,
+            forged,
             instance: None,
             rtnl: None,
             egress: None,
@@ -150,6 +161,14 @@ impl Sensors {
     pub fn outlive(&mut self, instance: &str) {
         self.instance = Some(instance.to_owned());
         self.keep_egress();
+    }
+
+    /// As dropping, but what was told to [outlive](Self::outlive) the process stays: for an agent that ends, and whose
+    /// limits shall not.
+    pub fn leave(mut self) {
+        if let Some(egress) = self.egress.take() {
+            egress.leave();
+        }
     }
 
     /// What was counted since the last reading, or since opening.

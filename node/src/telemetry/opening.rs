@@ -200,11 +200,10 @@ impl Sensors {
                     }
                 }
             }
-            match EgressSensor::open(link, rtnl, hook, now) {
+            match EgressSensor::open(link, rtnl, hook, self.forged.as_ref(), now) {
                 Ok(egress) => {
                     self.egress = Some(egress);
                     self.egress_worked = true;
-                    self.write_forged();
                     self.keep_egress();
                     self.found(Sensor::Egress);
                     return;

@@ -134,18 +134,32 @@ fn a_limit_that_somebody_lifted_is_said_and_put_back() {
 
 #[test]
 fn a_killed_agents_cut_goes_on_until_its_successor_takes_over() {
+    goes_on(|killed, pinned| {
+        // A killed process closes everything and removes nothing.
+        let stash = pinned.with_file_name("stash");
+        std::fs::rename(pinned, &stash).unwrap();
+        drop(killed);
+        std::fs::rename(&stash, pinned).unwrap();
+    });
+}
+
+#[test]
+fn an_agent_that_ends_in_good_order_leaves_its_cut_too() {
+    goes_on(|ended, _| ended.leave());
+}
+
+fn goes_on(end: impl FnOnce(Sensors, &std::path::Path) + Send + 'static) {
     let pin = std::path::Path::new("/sys/fs/bpf/stead/here-sensor");
     let attached = || SchedClassifier::query_tcx("uplink", TcAttachType::Egress).unwrap().1.len();
     bench(move |bench| {
         let pinned = pin.join(bench.uplink.ifindex.to_string()).join("sensor_egress");
-        let stash = pinned.with_file_name("stash");
-        let mut killed = open();
-        killed.limit_forged(limit(&[]));
-        killed.outlive("here");
-        // A killed process closes everything and removes nothing.
-        std::fs::rename(&pinned, &stash).unwrap();
-        drop(killed);
-        std::fs::rename(&stash, &pinned).unwrap();
+        let mut first = open();
+        first.limit_forged(limit(&[]));
+        first.outlive("here");
+        // As if an earlier one had been killed on an interface that is gone.
+        let gone = pin.join("4000000");
+        std::fs::create_dir(&gone).unwrap();
+        end(first, &pinned);
 
         let before = received_by_peer(bench);
         send_raw(|n| (peer(false), by_hand(false, n).packet()), COUNT);
@@ -156,6 +170,7 @@ fn a_killed_agents_cut_goes_on_until_its_successor_takes_over() {
         successor.limit_forged(limit(&[]));
         successor.outlive("here");
         wait_for("the predecessor's program to go", || attached() == 1);
+        assert!(!gone.exists(), "what is left on other interfaces goes, too");
         let egress = told(&mut successor, || {
             send_raw(|n| (peer(false), by_hand(false, 1_000 + n).packet()), COUNT);
         });
@@ -195,5 +210,25 @@ fn a_virtual_machine_on_a_bridge_is_no_raw_socket() {
             }
         });
         assert_eq!((egress.syn, egress.syn_cut), (BySource { forwarded: N, ..BySource::default() }, 0));
+    });
+}
+
+#[test]
+fn a_header_torn_into_fragments_hides_no_syn() {
+    bench(|_| {
+        let mut sensors = open();
+        sensors.limit_forged(limit(&[]));
+        sensors.read();
+        // The first eight bytes of a SYN behind an IPv4 header that says that more follow: what `nmap -f` sends.
+        let first = |n| {
+            let mut packet = by_hand(false, n).packet();
+            packet.truncate(28);
+            packet[2..4].copy_from_slice(&28_u16.to_be_bytes());
+            packet[6] = 0x20;
+            (peer(false), packet)
+        };
+        let egress = told_of(&mut sensors, || send_raw(first, COUNT));
+        assert_eq!((egress.syn.raw, egress.raw_other), (N, 0));
+        assert!(egress.syn_cut > N / 2, "{} of {N} were cut off", egress.syn_cut);
     });
 }
