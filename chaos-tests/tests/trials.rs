@@ -8,14 +8,14 @@ use stead_proto::tribunal::rules::Rule;
 const SEED: u64 = 1;
 
 fn all(trials: u64, rules: Rules) -> impl Iterator<Item = Found> {
-    [3, 5, 4, 7].into_iter().map(move |n| search(trials, SEED, n, rules))
+    [5, 3, 7, 4].into_iter().map(move |n| search(trials, SEED, n, rules))
 }
 
 #[test]
 fn the_hostile_are_isolated_and_the_honest_are_not() {
-    for found in all(40, Rules::SOUND) {
+    for found in all(25, Rules::SOUND) {
         assert!(found.failure.is_none(), "{found:?}");
-        assert!(found.took_ms.len() >= 40, "each trial has somebody to isolate");
+        assert!(found.took_ms.len() >= 25, "each trial has somebody to isolate");
     }
 }
 
