@@ -184,6 +184,20 @@ impl Scene {
         self.stage.until(what, PATIENCE, |stage| stage.status(i).ok().as_ref().and_then(&look))
     }
 
+    /// Gives an order to node `i` until it is committed, with whatever outcome: an election may be under way.
+    ///
+    /// # Errors
+    /// That it is not, in time, with the last answer.
+    pub fn commit(&mut self, i: usize, act: &Act) -> anyhow::Result<()> {
+        let mut last = String::new();
+        let done = self.stage.until("an order is committed", PATIENCE, |stage| {
+            let answer = stage.order(i, act.clone());
+            last = format!("{answer:?}");
+            matches!(answer, Ok(Answer::Committed { .. })).then_some(())
+        });
+        done.context(last)
+    }
+
     /// Waits until the agent of node `i` has ended by itself, which has to be a failure; what it said since
     /// its log had `since` bytes.
     ///

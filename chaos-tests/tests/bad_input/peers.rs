@@ -74,11 +74,11 @@ async fn a_removed_node_is_cut_off_by_all_and_refused_when_it_comes_back() {
         Intruder::at(&scene.stage.lab, Place::Node(2), intruder::seed_in(&key).unwrap(), mesh).unwrap();
     tokio::task::block_in_place(|| {
         let node = scene.stage.players[2].id;
-        scene.stage.order(0, Act::SetRole { node, role: Role::Learner }).unwrap();
+        scene.commit(0, &Act::SetRole { node, role: Role::Learner }).unwrap();
         scene
             .until_status(0, "it votes no more", |s| (!s.state.config.voters.contains(&node)).then_some(()))
             .unwrap();
-        scene.stage.order(0, Act::Remove(node)).unwrap();
+        scene.commit(0, &Act::Remove(node)).unwrap();
         for i in [0, 1] {
             scene
                 .until_status(i, "it is gone", |s| (!s.state.members.contains_key(&node)).then_some(()))

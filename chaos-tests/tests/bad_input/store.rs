@@ -132,7 +132,7 @@ fn a_node_restored_from_an_image_refuses_to_take_part_and_says_how_to_rejoin() {
     let applied = scene.stage.status(C).unwrap().state.applied;
     let drain = |drained| stead_proto::order::Act::Drain { node: scene.stage.players[B].id, drained };
     for act in [drain(true), drain(false)] {
-        scene.stage.order(0, act).unwrap();
+        scene.commit(0, &act).unwrap();
     }
     scene.until_status(C, "it has applied more", |s| (s.state.applied > applied).then_some(())).unwrap();
     scene.stage.kill_agent(C).unwrap();
