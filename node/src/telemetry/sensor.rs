@@ -32,8 +32,8 @@ impl Sensor {
     pub(super) const fn blind(self) -> &'static str {
         match self {
             Self::Egress => {
-                "which sockets send SYNs, their answers and destinations are not seen, and SYNs made by hand pass until \
-                 the limit is on; needs Linux 5.8 with BPF, an Ethernet uplink, CAP_BPF, CAP_NET_ADMIN"
+                "which sockets send SYNs, and their destinations, are not seen; forged ones pass until the limit is on; \
+                 needs BPF (Linux 5.8), CAP_BPF, Ethernet"
             }
             Self::Netdev => "SYNs that go around tc are not seen; install nftables on Linux 5.16 or later",
             Self::Kernel => "SYNs of ordinary programs, and an inbound flood, are not seen",
