@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub const SPREAD_MS_MAX: u64 = 60_000;
 
 /// Who may judge whom: what the operators signed, never what was left of it by demotions (DESIGN §11 P5).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Electorate {
     /// The log index of the operators' last word on it.
     pub index: u64,

@@ -96,7 +96,7 @@ pub struct Testimony {
 }
 
 impl Statement for Testimony {
-    const CONTEXT: &'static str = "stead testimony 1";
+    const CONTEXT: &'static str = "stead testimony v1";
     const BYTES_MAX: usize = TESTIMONY_BYTES_MAX;
 }
 

@@ -21,6 +21,7 @@ mod reports;
 mod sample;
 mod sites;
 mod traffic;
+mod tribunal;
 mod views;
 
 use sample::{Sample, Samples};
@@ -38,6 +39,7 @@ pub(crate) fn all() -> Samples {
     messages::add(&mut samples);
     commands::add(&mut samples);
     views::add(&mut samples);
+    tribunal::add(&mut samples);
     samples
 }
 
