@@ -693,12 +693,16 @@ async fn call_quickly(from: &Transport, to: u8) -> Result<Vec<u8>, CallError> {
 
 #[test]
 fn a_restarted_node_is_reached_again_at_once() {
+    // Who knows no address waits until the other one says something on the dead connection and learns that it is dead:
+    // here, where nothing else is said, that is the keep-alive of the side that waits longer.
+    let keep_alive = Profile::default().keep_alive * 11 / 10;
     for killed in [1, 2] {
         for keeps_hints in [true, false] {
             for age in [Duration::from_millis(200), Duration::from_millis(2_500)] {
                 let took = restart(killed, keeps_hints, age);
                 println!("restart of #{killed}, it knows addresses: {keeps_hints}, age {age:?}: {took:?}");
-                assert!(took < Duration::from_millis(400), "{took:?}");
+                let most = if keeps_hints { Duration::ZERO } else { keep_alive } + Duration::from_millis(200);
+                assert!(took < most, "{took:?}");
             }
         }
     }
