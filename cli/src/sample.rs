@@ -267,6 +267,7 @@ fn report(id: u64) -> Report {
         services,
         leases: Vec::new(),
         reach: (1..=3).filter(|other| *other != id).map(|other| (NodeId(other), reach(other))).collect(),
+        isolated: Vec::new(),
         gate: GateSeen { rung: "bpf".into(), slack_ms: 0, shortfalls: Vec::new() },
         unwell: Vec::new(),
         traffic: calm(),
@@ -337,6 +338,7 @@ fn answer(id: u64, state: &State) -> Status {
             ..TransportSeen::default()
         },
         rungs: rungs(),
+        cases: Vec::new(),
     }
 }
 

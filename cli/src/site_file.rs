@@ -117,6 +117,9 @@ fn charter(table: Table<'_>) -> Charter {
     if let Some(pair) = table.get("pair").and_then(|value| value.flag()) {
         charter.pair = pair;
     }
+    if let Some(isolate) = table.get("isolate").and_then(|value| value.flag()) {
+        charter.isolate = isolate;
+    }
     table.finish();
     charter
 }

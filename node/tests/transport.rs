@@ -111,7 +111,7 @@ async fn call(from: &Transport, to: u8, text: &str) -> Result<Vec<u8>, CallError
 async fn next_report(messages: &mut mpsc::Receiver<Inbound>) -> (NodeId, Vec<u8>) {
     let next = async {
         loop {
-            if let Inbound::Report { from, bytes } = messages.recv().await.expect("the transport runs") {
+            if let Inbound::Report { from, bytes, .. } = messages.recv().await.expect("the transport runs") {
                 return (from, bytes);
             }
         }

@@ -11,6 +11,7 @@ use crate::plan::Epoch;
 use crate::report::Report;
 use crate::sign::Signed;
 use crate::state::State;
+use crate::tribunal::Testimony;
 use alloc::{boxed::Box, collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,21 @@ pub struct Status {
     pub transport: TransportSeen,
     /// On which rung of its ladders each part of it stands that a kernel may lack.
     pub rungs: Vec<RungSeen>,
+    /// What is said against whom and not concluded.
+    pub cases: Vec<CaseSeen>,
+}
+
+/// An open case, as one node has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaseSeen {
+    /// Against whom.
+    pub subject: NodeId,
+    /// For how long it has been open, in milliseconds.
+    pub open_ms: u64,
+    /// Whether it is demoted for the time being.
+    pub demoted: bool,
+    /// Who said what.
+    pub testimonies: Vec<Testimony>,
 }
 
 /// A part of an agent that does what this machine's kernel allows.

@@ -11,6 +11,7 @@ use crate::order::Order;
 use crate::plan::Seat;
 use crate::report::Report;
 use crate::sign::Signed;
+use crate::tribunal::Certificate;
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,13 @@ pub enum Command {
     },
     /// Nothing: proves that its proposer can commit.
     Probe,
+    /// What the nodes have done already: one of them is cut off. Its certificate is the authority.
+    Isolate {
+        /// The testimonies of enough of its peers.
+        certificate: Certificate,
+        /// When it was proposed, in milliseconds since 1970.
+        unix_ms: u64,
+    },
 }
 
 /// Why a plan may replace its parent.

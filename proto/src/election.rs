@@ -102,6 +102,15 @@ impl Election {
         self.restart(now);
     }
 
+    /// The leader does not count any more: what was heard of him neither, and soon somebody should try.
+    pub fn forsake_leader(&mut self, now: Instant) {
+        self.leader_heard = None;
+        self.grants.clear();
+        self.restart(now);
+        let wait = self.deadline.since(now).as_ns().saturating_sub(self.timeout.as_ns());
+        self.deadline = now.after(Span::from_ns(wait / 2));
+    }
+
     /// The timer: starts a round if nobody leads.
     pub fn tick(&mut self, now: Instant, facts: &Facts<'_>, out: &mut Vec<Output>) {
         if now < self.deadline {

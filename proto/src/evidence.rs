@@ -1,24 +1,20 @@
 //! Evidence: signed reports counted inside `apply`.
 //!
-//! **Invariant.** One node counts once, only if it is in the roster under the key that signed, and only
-//! with a signature that holds in this mesh.
+//! **Invariant.** One node counts once, only if it is in the roster under the key that signed and not cut off, and
+//! only with a signature that holds in this mesh.
 
-use crate::id::{ClusterId, Name, NodeId};
+use crate::id::{Name, NodeId};
 use crate::plan::Epoch;
 use crate::report::Report;
-use crate::roster::Member;
 use crate::sign::Signed;
+use crate::state::State;
 use alloc::{collections::BTreeMap, vec::Vec};
 
 /// The reports among `signed` that hold, one for each node (the latest).
 #[must_use]
-pub fn verified(
-    cluster: ClusterId,
-    members: &BTreeMap<NodeId, Member>,
-    signed: &[Signed<Report>],
-) -> BTreeMap<NodeId, Report> {
+pub fn verified(state: &State, signed: &[Signed<Report>]) -> BTreeMap<NodeId, Report> {
     let mut reports: BTreeMap<NodeId, Report> = BTreeMap::new();
-    for report in signed.iter().filter_map(|s| verify(cluster, members, s)) {
+    for report in signed.iter().filter_map(|s| verify(state, s)) {
         let newer =
             |known: &Report| (report.incarnation, report.sequence) > (known.incarnation, known.sequence);
         if reports.get(&report.from).is_none_or(newer) {
@@ -30,13 +26,9 @@ pub fn verified(
 
 /// One report, if its signature holds and its signer is the node that it speaks for.
 #[must_use]
-pub fn verify(
-    cluster: ClusterId,
-    members: &BTreeMap<NodeId, Member>,
-    signed: &Signed<Report>,
-) -> Option<Report> {
-    let report = signed.verify(cluster).ok()?;
-    let member = members.get(&report.from)?;
+pub fn verify(state: &State, signed: &Signed<Report>) -> Option<Report> {
+    let report = signed.verify(state.cluster).ok()?;
+    let member = state.members.get(&report.from).filter(|member| !state.is_isolated(member.id))?;
     (member.key == signed.claimed_signer()).then_some(report)
 }
 

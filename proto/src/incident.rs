@@ -36,6 +36,8 @@ pub enum Matter {
     InboundFlood(NodeId),
     /// A node lost a sensor that it had, or somebody meddled with one.
     SensorBlind(NodeId),
+    /// A node was cut off.
+    Isolated(NodeId),
 }
 
 impl fmt::Display for Matter {
@@ -51,6 +53,7 @@ impl fmt::Display for Matter {
             Self::OutboundFlood(node) => write!(f, "node {node} sends a SYN flood"),
             Self::InboundFlood(node) => write!(f, "node {node} is flooded with SYNs"),
             Self::SensorBlind(node) => write!(f, "node {node} lost a sensor"),
+            Self::Isolated(node) => write!(f, "node {node} is cut off"),
             Self::OrderRefused(key) => write!(f, "order refused (key {key:?})"),
         }
     }

@@ -31,8 +31,10 @@ pub const INCIDENT_LINES_MAX: usize = 32;
 
 /// Grounds of one testimony.
 pub const GROUNDS_MAX: usize = 8;
-/// Bytes of one testimony.
-pub const TESTIMONY_BYTES_MAX: usize = 1_000;
+/// Bytes of one testimony; signed, it has to fit a datagram.
+pub const TESTIMONY_BYTES_MAX: usize = LEASE_FRAME_BYTES_MAX - 200;
+/// Testimonies of one session that a node verifies in a second: each costs a signature.
+pub const TESTIMONIES_PER_SECOND_MAX: u32 = 40;
 
 /// Bytes of a name (node, service, endpoint).
 pub const NAME_BYTES_MAX: usize = 40;

@@ -9,6 +9,7 @@
 
 mod duties;
 mod event;
+mod judging;
 mod leases;
 mod probes;
 mod recall;
@@ -21,7 +22,7 @@ pub use records::Records;
 
 use crate::election::{self, Election};
 use crate::id::{Name, NodeId};
-use crate::lease::Lease;
+use crate::lease::{self, Lease};
 use crate::limits::STALL_MIN;
 use crate::liveness::{Liveness, Row};
 use crate::lookout::TrafficSeen;
@@ -31,6 +32,7 @@ use crate::report::{GateSeen, Report, ServiceSeen, Unwell};
 use crate::sign::{SecretKey, Signed};
 use crate::state::State;
 use crate::time::{Instant, Span};
+use crate::tribunal::Certificate;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
@@ -39,6 +41,7 @@ use alloc::{
 };
 use core::net::IpAddr;
 use duties::Duties;
+use judging::Judging;
 use probes::Probes;
 use recall::Phase;
 use reports::Reporter;
@@ -60,6 +63,8 @@ pub struct Start {
     pub incarnation: u64,
     /// What this node saw of the others before.
     pub memories: Memories,
+    /// The certificates that it kept.
+    pub certificates: Vec<Certificate>,
     /// How long to wait for a leader.
     pub election_timeout: Span,
     /// A random number.
@@ -102,6 +107,7 @@ pub struct Mesh {
     phase: Phase,
     election: Election,
     reporter: Reporter,
+    judging: Judging,
     duties: Duties,
     stopping: bool,
 }
@@ -111,6 +117,7 @@ impl Mesh {
     #[must_use]
     pub fn new(now: Instant, start: Start) -> Self {
         let recall = Recall::new(start.own);
+        let judging = Judging::new(start.me, &start.state, start.certificates, &start.key);
         let mut mesh = Self {
             me: start.me,
             started: now,
@@ -139,6 +146,7 @@ impl Mesh {
             phase: Phase::Recalling { recall, ask_at: now },
             election: Election::new(now, start.election_timeout, start.seed),
             reporter: Reporter::new(start.key, start.incarnation),
+            judging,
             duties: Duties::default(),
             stopping: false,
         };
@@ -152,20 +160,24 @@ impl Mesh {
         let leases = self.leases.values().map(Lease::deadline).min().unwrap_or(Instant::NEVER);
         match &self.phase {
             Phase::Recalling { ask_at, .. } => *ask_at,
-            Phase::Lost => Instant::NEVER,
-            Phase::Running => {
-                leases.min(self.election.deadline()).min(self.reporter.deadline()).min(self.duties.deadline())
-            }
+            Phase::Lost | Phase::CutOff => Instant::NEVER,
+            Phase::Running => leases
+                .min(self.election.deadline())
+                .min(self.reporter.deadline())
+                .min(self.judging.deadline())
+                .min(self.duties.deadline()),
         }
     }
 
     /// Takes in one event and says what has to happen.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
         self.notice_stall(now.at);
+        // What an event of the isolated, or of an isolated one, would do must not happen first.
+        self.cut_off_the_isolated(now.at, out);
         match event {
             Event::Timer => {}
-            Event::Datagram { from, bytes } => self.datagram(now.at, from, &bytes, out),
-            Event::Report { from, bytes } => self.take_report(now.at, from, &bytes, out),
+            Event::Datagram { from, bytes } => self.datagram(now, from, &bytes, out),
+            Event::Report { from, at, bytes } => self.take_report(now.at, (from, at), &bytes, out),
             Event::RoundTrip { peer, rtt_us } => drop(self.rtt_us.insert(peer, rtt_us)),
             Event::State(state) => self.take_state(now.at, state, out),
             Event::Raft(facts) => self.take_raft(now.at, facts),
@@ -174,7 +186,9 @@ impl Mesh {
             Event::Service { name, seen } => self.take_service(now.at, name, seen, out),
             Event::Traffic { seen, urgent } => {
                 self.traffic = *seen;
-                out.push(Effect::License);
+                if !matches!(self.phase, Phase::CutOff) {
+                    out.push(Effect::License);
+                }
                 if urgent {
                     self.reporter.hurry();
                 }
@@ -199,27 +213,33 @@ impl Mesh {
 
     /// Whatever is due by now.
     fn settle(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.cut_off_the_isolated(now.at, out);
         self.recall_if_due(now.at, out);
         if !matches!(self.phase, Phase::Running) {
             return;
         }
         self.tick_leases(now.at, out);
         self.tick_election(now.at, out);
+        self.judge_if_due(now, out);
         self.report_if_due(now, out);
         self.do_duties(now, out);
     }
 
-    fn datagram(&mut self, now: Instant, from: NodeId, bytes: &[u8], out: &mut Vec<Effect>) {
+    fn datagram(&mut self, now: Now, from: NodeId, bytes: &[u8], out: &mut Vec<Effect>) {
         let Ok(message) = Message::decode(bytes) else { return };
-        if !self.state.members.contains_key(&from) || from == self.me {
+        if !self.trusts(from) || from == self.me {
             return;
         }
-        self.hear(now, from, out);
+        self.hear(now.at, from, out);
         match message {
             Message::Recall => self.answer_recall(from, out),
             Message::Recalled(memory) => self.take_recalled(from, memory),
-            Message::Lease(endpoint, message) => self.lease_message(now, &endpoint, from, message, out),
-            Message::Election(message) => self.election_message(now, from, &message, out),
+            // Who is demoted gets neither an endpoint nor the lead.
+            Message::Lease(_, lease::Message::Ask { .. }) | Message::Election(_)
+                if self.is_demoted(now.at, from) => {}
+            Message::Lease(endpoint, message) => self.lease_message(now.at, &endpoint, from, message, out),
+            Message::Election(message) => self.election_message(now.at, from, &message, out),
+            Message::Testimony(signed) => self.hear_testimony(now, from, signed, out),
         }
     }
 
@@ -242,21 +262,27 @@ impl Mesh {
         }
         let before = core::mem::replace(&mut self.state, state);
         self.free_addresses(now, &before);
+        self.judging.follow(&self.state);
         self.readdressed.retain(|name, _| self.state.site.endpoints.contains_key(name));
-        let members = &self.state.members;
         self.services.retain(|name, _| self.state.site.services.contains_key(name));
         self.probes.retain(|name| self.state.site.endpoints.contains_key(name));
-        self.memories.retain(|node| members.contains_key(&node));
-        self.heard.retain(|node, _| members.contains_key(node));
-        self.rtt_us.retain(|node, _| members.contains_key(node));
-        self.rows.retain(|node, _| members.contains_key(node));
-        self.signed.retain(|node, _| members.contains_key(node));
-        self.liveness.retain(|node, _| members.contains_key(node));
+        self.forget_strangers();
         self.take_unwell(Unwell::AddressTaken, self.probes.any_taken());
         self.match_leases_to_state(now);
         self.cease_what_changed(now, out);
         self.reporter.hurry();
         self.duties.hurry(now);
+    }
+
+    /// Whoever is not in the roster any more, or is cut off, is forgotten.
+    fn forget_strangers(&mut self) {
+        let trusted: BTreeSet<NodeId> = self.peers().chain([self.me]).collect();
+        self.memories.retain(|node| trusted.contains(&node));
+        self.heard.retain(|node, _| trusted.contains(node));
+        self.rtt_us.retain(|node, _| trusted.contains(node));
+        self.rows.retain(|node, _| trusted.contains(node));
+        self.signed.retain(|node, _| trusted.contains(node));
+        self.liveness.retain(|node, _| trusted.contains(node));
     }
 
     fn take_raft(&mut self, now: Instant, facts: RaftFacts) {
@@ -301,26 +327,26 @@ impl Mesh {
             return;
         }
         let mut wanted = Vec::new();
-        let facts = election_facts(self.me, &self.state, &self.raft);
+        let facts = election_facts(self.me, &self.state, &self.raft, !self.is_demoted(now, self.me));
         self.election.message(now, &facts, from, message, &mut wanted);
         carry(wanted, out);
     }
 
     fn tick_election(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let mut wanted = Vec::new();
-        let facts = election_facts(self.me, &self.state, &self.raft);
+        let facts = election_facts(self.me, &self.state, &self.raft, !self.is_demoted(now, self.me));
         self.election.tick(now, &facts, &mut wanted);
         carry(wanted, out);
     }
 }
 
-fn election_facts<'a>(me: NodeId, state: &'a State, raft: &RaftFacts) -> election::Facts<'a> {
+fn election_facts<'a>(me: NodeId, state: &'a State, raft: &RaftFacts, may: bool) -> election::Facts<'a> {
     election::Facts {
         me,
         voters: &state.config.voters,
         last: raft.last,
         leading: raft.leading,
-        able: raft.able,
+        able: raft.able && may,
     }
 }
 

@@ -7,6 +7,8 @@ use crate::codec::{self, CodecError};
 use crate::id::Name;
 use crate::limits::LEASE_FRAME_BYTES_MAX;
 use crate::memory::Memory;
+use crate::sign::Signed;
+use crate::tribunal::Testimony;
 use crate::{election, lease};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,8 @@ pub enum Message {
     Recall,
     /// This.
     Recalled(Option<Memory>),
+    /// What its author, who need not be the sender, says against a node.
+    Testimony(Signed<Testimony>),
 }
 
 impl Message {

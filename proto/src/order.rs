@@ -64,6 +64,13 @@ pub enum Act {
     },
     /// Take a node that has no vote any more out of the roster.
     Remove(NodeId),
+    /// Cut a node off, at once and for good.
+    Isolate {
+        /// Which node.
+        node: NodeId,
+        /// Why, for whoever reads the incident.
+        reason: String,
+    },
 }
 
 impl Act {
@@ -71,7 +78,7 @@ impl Act {
     #[must_use]
     pub const fn role_min(&self) -> OperatorRole {
         match self {
-            Self::Move { .. } | Self::Drain { .. } => OperatorRole::Caretaker,
+            Self::Move { .. } | Self::Drain { .. } | Self::Isolate { .. } => OperatorRole::Caretaker,
             Self::Apply { .. }
             | Self::Rollback { .. }
             | Self::Admit(_)
@@ -92,6 +99,7 @@ impl Act {
             Self::Admit(_) => "admit",
             Self::SetRole { .. } => "set-role",
             Self::Remove(_) => "remove",
+            Self::Isolate { .. } => "isolate",
         }
     }
 }

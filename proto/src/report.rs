@@ -39,6 +39,8 @@ pub struct Report {
     pub leases: Vec<LeaseSeen>,
     /// Whom it has heard lately.
     pub reach: Vec<(NodeId, Reach)>,
+    /// Whom it has cut off.
+    pub isolated: Vec<NodeId>,
     /// How its kernel enforces the lease.
     pub gate: GateSeen,
     /// What is wrong with it.

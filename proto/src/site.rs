@@ -94,11 +94,13 @@ pub struct Charter {
     pub voters_min: u8,
     /// Whether, of exactly two voters, the holder may go on alone when the other one is lost.
     pub pair: bool,
+    /// Whether the nodes may demote and isolate one of theirs without an operator.
+    pub isolate: bool,
 }
 
 impl Default for Charter {
     fn default() -> Self {
-        Self { demote_after_ms: 600_000, promote_after_ms: 30_000, voters_min: 3, pair: true }
+        Self { demote_after_ms: 600_000, promote_after_ms: 30_000, voters_min: 3, pair: true, isolate: true }
     }
 }
 

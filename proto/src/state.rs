@@ -4,10 +4,13 @@
 //! entry folds into [`State::digest`], so that two nodes can tell by 32 bytes whether they agree.
 
 mod apply;
+mod isolations;
 mod members;
 mod orders;
 mod plans;
 mod voters;
+
+pub use isolations::{Authority, Isolation};
 
 use crate::config::Config;
 use crate::genesis::Genesis;
@@ -34,6 +37,10 @@ pub struct State {
     pub digest: [u8; 32],
     /// The nodes.
     pub members: BTreeMap<NodeId, Member>,
+    /// The entry with the operators' last word on who belongs to the mesh, and as what.
+    pub roster_index: u64,
+    /// Those of the nodes that are cut off: nobody counts on them, serves them or believes them.
+    pub isolations: BTreeMap<NodeId, Isolation>,
     /// The highest node id that ever was; new ones are above it.
     pub node_id_max: NodeId,
     /// The keys of nodes that were removed, the latest last: none of them is ever admitted again.
@@ -85,6 +92,8 @@ impl State {
             applied: 0,
             digest: cluster.0,
             members: genesis.members.iter().map(|m| (m.id, m.clone())).collect(),
+            roster_index: 0,
+            isolations: BTreeMap::new(),
             node_id_max: genesis.members.iter().map(|m| m.id).max().unwrap_or_default(),
             former_keys: Vec::new(),
             operators: genesis.operators.clone(),
@@ -102,7 +111,7 @@ impl State {
     pub fn candidates(&self) -> BTreeSet<NodeId> {
         self.members
             .values()
-            .filter(|m| m.role.serves() && m.standing == Standing::Active)
+            .filter(|m| m.role.serves() && m.standing == Standing::Active && !self.is_isolated(m.id))
             .map(|m| m.id)
             .collect()
     }

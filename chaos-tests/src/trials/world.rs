@@ -39,7 +39,9 @@ struct World {
     rng: Rng,
     keys: BTreeMap<u64, SecretKey>,
     nodes: BTreeMap<u64, Tribunal>,
+    /// Who was isolated by anybody, and whose isolation everybody has on record.
     removed: BTreeSet<u64>,
+    recorded: BTreeSet<NodeId>,
     now_ms: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Event>,
@@ -60,7 +62,7 @@ pub fn run(seed: u64, n: u64, rules: Rules) -> Result<Oracle, Fault> {
     };
     let keys: BTreeMap<u64, SecretKey> = (1..=n).map(|node| (node, key(node))).collect();
     let voters = keys.iter().map(|(node, key)| (NodeId(*node), key.public())).collect();
-    let electorate = Electorate { index: 1, voters, others: BTreeMap::new() };
+    let electorate = Electorate { index: 1, voters, others: BTreeMap::new(), judges: true };
     let liars: BTreeSet<u64> = scene.liars.iter().map(|(liar, _)| *liar).collect();
     let honest = (1..=n).filter(|node| !liars.contains(node));
     let nodes: BTreeMap<u64, Tribunal> =
@@ -72,6 +74,7 @@ pub fn run(seed: u64, n: u64, rules: Rules) -> Result<Oracle, Fault> {
         keys,
         nodes,
         removed: BTreeSet::new(),
+        recorded: BTreeSet::new(),
         now_ms: 0,
         queue: BinaryHeap::new(),
         events: BTreeMap::new(),
@@ -149,8 +152,9 @@ impl World {
                 })?;
             }
             Event::Removed(subject) => {
+                self.recorded.insert(NodeId(subject));
                 for tribunal in self.nodes.values_mut() {
-                    tribunal.removed(NodeId(subject));
+                    tribunal.recorded(self.recorded.clone());
                 }
                 self.oracle.removed(subject);
             }
@@ -198,7 +202,9 @@ impl World {
         let (Some(tribunal), Some(key)) = (self.nodes.get_mut(&node), self.keys.get(&node)) else {
             return Ok(());
         };
+        let voters = (1..=self.scene.n).map(NodeId).filter(|voter| !self.recorded.contains(voter)).collect();
         let facts = Facts {
+            voters: &voters,
             now: Instant::ZERO.after(Span::from_ms(self.now_ms)),
             unix_ms: 1_700_000_000_000 + self.now_ms,
             well: !unwell,

@@ -21,6 +21,7 @@ pub fn write(site: &Site) -> String {
     lines.say("promote_after", quoted(&ms_text(charter.promote_after_ms)));
     lines.say("voters_min", charter.voters_min);
     lines.say("pair", charter.pair);
+    lines.say("isolate", charter.isolate);
     sections.push(lines.0);
     sections.push(guard(&site.guard));
     sections.join("\n")

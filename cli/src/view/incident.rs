@@ -36,6 +36,7 @@ const fn word(matter: &Matter) -> &'static str {
         Matter::OutboundFlood(_) => "outbound-flood",
         Matter::InboundFlood(_) => "inbound-flood",
         Matter::SensorBlind(_) => "sensor-blind",
+        Matter::Isolated(_) => "isolated",
         Matter::OrderRefused(_) => "order-refused",
     }
 }
@@ -49,6 +50,7 @@ fn title(state: &State, matter: &Matter) -> String {
         Matter::InboundFlood(node) => format!("{} is flooded with SYNs", state.name_of(*node)),
         Matter::SensorBlind(node) => format!("{} lost a sensor", state.name_of(*node)),
         Matter::NodeUnwell(node) => format!("node {} is unwell", state.name_of(*node)),
+        Matter::Isolated(node) => format!("{} was cut off", state.name_of(*node)),
         Matter::OrderRefused(key) => match state.operators.get(key) {
             Some(operator) => format!("order of {} refused", operator.name),
             None => matter.to_string(),

@@ -123,6 +123,22 @@ impl Containment {
         self.told(Some(done), "the limit could not be switched");
     }
 
+    /// Shuts this host in, but for the site's friends and what others begin; or lets it out again.
+    pub(super) fn quarantine(&mut self, on: bool) {
+        let Some(guard) = &mut self.guard else { return };
+        let done = match (on, guard.is_quarantined()) {
+            (true, false) => guard.quarantine(&[]),
+            (false, true) => {
+                tracing::info!(
+                    "the quarantine is lifted: this node is trusted under the key that it has now"
+                );
+                guard.release()
+            }
+            (true, true) | (false, false) => return,
+        };
+        self.told(Some(done), "the quarantine could not be switched");
+    }
+
     /// Renews the licence when that is due.
     pub(super) fn renew(&mut self, at: Instant) {
         let every = Span::from_ms(self.policy.renew_every_ms.into());

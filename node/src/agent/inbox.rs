@@ -30,8 +30,8 @@ impl Inbox {
     pub(super) async fn run(self, mut messages: mpsc::Receiver<Inbound>) {
         while let Some(message) = messages.recv().await {
             match message {
-                Inbound::Report { from, bytes } => {
-                    let _ = self.events.send(Event::Report { from, bytes }).await;
+                Inbound::Report { from, at, bytes } => {
+                    let _ = self.events.send(Event::Report { from, at, bytes }).await;
                 }
                 Inbound::Raft { from, bytes, reply } => {
                     let inbox = self.clone();

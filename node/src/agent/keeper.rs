@@ -1,4 +1,5 @@
-//! Keeps what was seen of the others (DESIGN §11 P3), soon.
+//! Keeps what this node has to know again after a restart, soon: what was seen of the others (DESIGN §11 P3), and who
+//! was cut off by which certificate.
 //!
 //! **Invariant.** One write at a time, always of the newest: what the disk holds never goes back, whatever a slow
 //! or failing disk does to the order of things. What could not be written is written later.
@@ -7,44 +8,46 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use stead_proto::codec;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
-use stead_proto::memory::Memories;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::watch::MEMORIES_KEY;
 use crate::consensus::Consensus;
 
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Keeps what comes. Does not end: a worker that is gone says itself why the agent has to.
-pub(super) async fn run(consensus: Arc<Consensus>, newest: watch::Receiver<Memories>) {
+pub(super) async fn run<T: Serialize + Send + Sync>(
+    consensus: Arc<Consensus>,
+    key: &'static str,
+    newest: watch::Receiver<T>,
+) {
     let put = |bytes: Vec<u8>| {
         let consensus = consensus.clone();
-        async move { consensus.meta_put(MEMORIES_KEY, &bytes).await }
+        async move { consensus.meta_put(key, &bytes).await }
     };
     keep(newest, put, RETRY_AFTER).await;
     std::future::pending().await
 }
 
 /// Until the sender is gone.
-async fn keep<E: Display, W: Future<Output = Result<(), E>>>(
-    mut newest: watch::Receiver<Memories>,
+async fn keep<T: Serialize, E: Display, W: Future<Output = Result<(), E>>>(
+    mut newest: watch::Receiver<T>,
     mut put: impl FnMut(Vec<u8>) -> W,
     retry_after: Duration,
 ) {
     while newest.changed().await.is_ok() {
         let bytes = codec::encode(&*newest.borrow_and_update(), COMMAND_FRAME_BYTES_MAX);
-        let Ok(bytes) = bytes.inspect_err(|error| tracing::error!(%error, "too much was seen of the others"))
-        else {
+        let Ok(bytes) = bytes.inspect_err(|error| tracing::error!(%error, "too much to be kept")) else {
             continue;
         };
         match timeout(WRITE_DEADLINE, put(bytes)).await {
             Ok(Ok(())) => continue,
-            Ok(Err(error)) => tracing::warn!(%error, "cannot keep what was seen of the others"),
-            Err(_) => tracing::warn!("the disk is too slow to keep what was seen of the others"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot keep what a restart has to know again"),
+            Err(_) => tracing::warn!("the disk is too slow to keep what a restart has to know again"),
         }
         newest.mark_changed();
         sleep(retry_after).await;
@@ -57,7 +60,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Mutex;
     use stead_proto::id::NodeId;
-    use stead_proto::memory::Memory;
+    use stead_proto::memory::{Memories, Memory};
     use tokio::sync::Semaphore;
 
     fn memories(incarnation: u64) -> Memories {

@@ -4,7 +4,7 @@
 //! kernel falls back to the limit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use stead_proto::time::{Instant, Span};
 
@@ -13,16 +13,28 @@ const LEAVE: Span = Span::from_ms(2_000);
 
 /// Until when the licence may be renewed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Leave(Arc<AtomicU64>);
+pub(super) struct Leave {
+    until_ns: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+}
 
 impl Leave {
     /// The core lives at `now`.
     pub(super) fn give(&self, now: Instant) {
-        self.0.store(now.after(LEAVE).as_ns(), Ordering::Release);
+        self.until_ns.store(now.after(LEAVE).as_ns(), Ordering::Release);
+    }
+
+    /// The node was cut off: never again.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     pub(super) fn lasts(&self, now: Instant) -> bool {
-        now.as_ns() < self.0.load(Ordering::Acquire)
+        !self.has_ended() && now.as_ns() < self.until_ns.load(Ordering::Acquire)
     }
 }
 
@@ -37,5 +49,14 @@ mod tests {
         leave.give(Instant::ZERO);
         assert!(leave.clone().lasts(Instant::ZERO.after(Span::from_ms(1_999))));
         assert!(!leave.lasts(Instant::ZERO.after(Span::from_ms(2_000))));
+    }
+
+    #[test]
+    fn who_was_cut_off_has_no_leave_any_more() {
+        let leave = Leave::default();
+        leave.give(Instant::ZERO);
+        leave.clone().end();
+        leave.give(Instant::ZERO);
+        assert!(!leave.lasts(Instant::ZERO));
     }
 }

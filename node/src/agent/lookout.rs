@@ -200,7 +200,11 @@ impl Watch {
 
     fn act(&mut self, at: Instant, orders: Orders) {
         self.containment.throttle(orders.throttle);
-        if self.post.leave.lasts(at) {
+        if self.post.leave.has_ended() {
+            self.containment.quarantine(true);
+        } else if self.post.leave.lasts(at) {
+            // Under another key than the one that was convicted, or nobody would have given leave.
+            self.containment.quarantine(false);
             self.containment.renew(at);
         }
         self.containment.shield(orders.shield);

@@ -25,6 +25,7 @@ mod links;
 mod lookout;
 mod orders;
 mod outbox;
+mod outcasts;
 mod owner;
 mod pages;
 mod peer;

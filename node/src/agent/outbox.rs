@@ -49,6 +49,9 @@ impl Outbox {
             | Effect::Lost { .. }
             | Effect::HoldingPage { .. }
             | Effect::KeepMemories(_)
+            | Effect::KeepCertificates(_)
+            | Effect::CutOff(_)
+            | Effect::Quarantine
             | Effect::Remember(_)
             | Effect::Send { .. }
             | Effect::Report(_)

@@ -16,10 +16,11 @@ use bytes::Bytes;
 use stead_proto::id::{Name, NodeId};
 use stead_proto::mesh::{Effect, Event, Mesh, Now, Records, Serving};
 use stead_proto::report::Unwell;
+use stead_proto::roster::Member;
 use stead_proto::site::{Driver, EndpointSpec};
 use stead_proto::state::State;
 use stead_proto::time::Instant;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::gating::Gating;
 use super::inlets::{Inlets, Work};
@@ -28,7 +29,7 @@ use super::orders::{Drive, DriverHandle};
 use super::outbox::{self, Outbox};
 use super::records_file::RecordsFile;
 use crate::clock;
-use crate::transport::Transport;
+use crate::transport::{Directory, Transport};
 
 /// The version that a status shows.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -50,6 +51,10 @@ pub(super) struct Owner {
     pub(super) withheld: BTreeSet<Name>,
     /// For the lookout, which renews the licence.
     pub(super) leave: Leave,
+    /// Who may talk to this node.
+    pub(super) directory: Directory,
+    /// Who was cut off, for the firewall.
+    pub(super) outcasts: watch::Sender<BTreeSet<NodeId>>,
 }
 
 impl Owner {
@@ -87,7 +92,9 @@ impl Owner {
 
     /// The gate guards every address of the site, also those that others hold.
     fn follow(&mut self, state: &State) {
-        self.peers = state.members.keys().copied().filter(|id| *id != self.me).collect();
+        let outcasts = self.outcasts.borrow();
+        self.peers = state.trusted().filter(|id| *id != self.me && !outcasts.contains(id)).collect();
+        drop(outcasts);
         let wanted: Vec<IpAddr> = vips(state).values().copied().collect();
         let serving = self.mesh.serving();
         self.gate.follow(&wanted, |address| serving.values().any(|s| s.spec.address == address));
@@ -118,12 +125,21 @@ impl Owner {
                 Effect::Extend { endpoint, until } => self.extend(&endpoint, until, &mut news),
                 Effect::Cease { endpoint, serving } => self.cease(endpoint, *serving),
                 Effect::License => self.leave.give(clock::now()),
+                Effect::CutOff(member) => self.cut_off(&member),
+                Effect::Quarantine => {
+                    tracing::error!(
+                        "this node was cut off by its peers: it takes part in nothing any more, and nothing leaves this \
+                         host but to the guard's friends; ask `stead incidents` on one of them why"
+                    );
+                    self.leave.end();
+                }
                 effect @ (Effect::HoldingPage { .. }
                 | Effect::Campaign
                 | Effect::Propose { .. }
                 | Effect::Follow { .. }
                 | Effect::Admit { .. }
                 | Effect::KeepMemories(_)
+                | Effect::KeepCertificates(_)
                 | Effect::Join
                 | Effect::Lost { .. }) => {
                     let dropped = self.worker.give(effect);
@@ -133,6 +149,16 @@ impl Owner {
         }
         self.serve_withheld(&mut news);
         news
+    }
+
+    /// Closes what is open with a node and refuses its key, from now on; the firewall follows a moment later.
+    fn cut_off(&mut self, member: &Member) {
+        tracing::warn!(node = %member.id, name = %member.name, "cut off: it was convicted by its peers or an operator");
+        self.directory.ban(member.key);
+        self.peers.retain(|peer| *peer != member.id);
+        self.outcasts.send_modify(|outcasts| {
+            outcasts.insert(member.id);
+        });
     }
 
     fn remember(&mut self, records: Records) {

@@ -34,9 +34,9 @@ use super::pages::Pages;
 use super::peer::QuicCourier;
 use super::records_file::RecordsFile;
 use super::replica::StateReplica;
-use super::watch::{MEMORIES_KEY, accepted_keys, view};
+use super::watch::{CERTIFICATES_KEY, MEMORIES_KEY, accepted_keys, view};
 use super::worker::Worker;
-use super::{driver, hints, keeper, links, lookout, probing, realtime, socket, watch as watching};
+use super::{driver, hints, keeper, links, lookout, outcasts, probing, realtime, socket, watch as watching};
 use crate::clock;
 use crate::config::Config;
 use crate::consensus::{Compaction, Consensus, Settings, Timing};
@@ -153,12 +153,14 @@ pub(super) async fn run(
             own,
             incarnation: own.incarnation + 1,
             memories: memories(&consensus)?,
+            certificates: read_meta(&consensus, CERTIFICATES_KEY)?.unwrap_or_default(),
             election_timeout: span(config.election_timeout),
             seed: seed(),
             gate: kernel.seen,
             uplink: kernel.useless.map_or(Uplink::Asked, Uplink::Useless),
         },
     );
+    let (outcast_sender, outcasts) = watch::channel(BTreeSet::new());
     let owner = Owner {
         me,
         mesh,
@@ -171,6 +173,8 @@ pub(super) async fn run(
         unwritten: None,
         withheld: BTreeSet::new(),
         leave: leave.clone(),
+        directory: directory.clone(),
+        outcasts: outcast_sender,
     };
     let inlets = Inlets::new(datagrams, events, queries);
     owner_sender.send((owner, inlets)).map_err(|_| AgentError::Ended("the lease thread"))?;
@@ -219,9 +223,12 @@ pub(super) async fn run(
     tasks.spawn(watching::reload(reload, peer_sender));
     tasks.spawn(hints::run(transport.clone(), peers, hint_states));
     tasks.spawn(watching::raft(consensus.clone(), span(config.election_timeout), event_sender.clone()));
+    tasks.spawn(outcasts::run(outcasts, states.clone(), instance(config, cluster)));
     tasks.spawn(watching::state(me, roster, states, directory, hint_sender, services, event_sender.clone()));
     let (memory_sender, newest_memories) = watch::channel(Memories::default());
-    tasks.spawn(keeper::run(consensus.clone(), newest_memories));
+    tasks.spawn(keeper::run(consensus.clone(), MEMORIES_KEY, newest_memories));
+    let (certificate_sender, newest_certificates) = watch::channel(Vec::new());
+    tasks.spawn(keeper::run(consensus.clone(), CERTIFICATES_KEY, newest_certificates));
     tasks.spawn(driver_ended);
     tasks.spawn(lookout_ended);
     let worker = Worker {
@@ -230,6 +237,7 @@ pub(super) async fn run(
         joined,
         pages: Pages::default(),
         memories: memory_sender,
+        certificates: certificate_sender,
     };
     let worker = tokio::spawn(worker.run(effects));
     tracing::info!(node = %me, name = %config.name, cluster = ?cluster, version = super::VERSION, "agent started");

@@ -23,6 +23,8 @@ use crate::transport::{Directory, Transport, Who};
 
 /// The local fact that holds what was seen of the others.
 pub(super) const MEMORIES_KEY: &str = "memories";
+/// The local fact that holds the certificates of everybody who was cut off.
+pub(super) const CERTIFICATES_KEY: &str = "certificates";
 /// How often a leader proves to itself that it still leads.
 const FRESHNESS_ROUND: Duration = Duration::from_millis(100);
 /// How often round-trip times are read.
@@ -31,7 +33,8 @@ const ROUND_TRIPS_EVERY: Duration = Duration::from_secs(1);
 /// The keys that may talk to this node.
 pub(super) fn accepted_keys(state: &State) -> BTreeMap<PublicKey, Who> {
     let operators = state.operators.keys().map(|key| (*key, Who::Operator));
-    let members = state.members.values().map(|member| (member.key, Who::Node(member.id)));
+    let members = state.members.values().filter(|member| !state.is_isolated(member.id));
+    let members = members.map(|member| (member.key, Who::Node(member.id)));
     operators.chain(members).collect()
 }
 

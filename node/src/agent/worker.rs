@@ -10,6 +10,7 @@ use stead_proto::id::NodeId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::memory::{Memories, Memory};
 use stead_proto::mesh::{Effect, Event};
+use stead_proto::tribunal::Certificate;
 use tokio::sync::{mpsc, watch};
 
 use super::pages::Pages;
@@ -25,6 +26,7 @@ pub(super) struct Worker {
     pub(super) pages: Pages,
     /// For the [`keeper`](super::keeper).
     pub(super) memories: watch::Sender<Memories>,
+    pub(super) certificates: watch::Sender<Vec<Certificate>>,
 }
 
 impl Worker {
@@ -55,6 +57,9 @@ impl Worker {
                 }
                 Effect::HoldingPage { endpoint, spec, on } => self.pages.set(endpoint, *spec, on).await,
                 Effect::KeepMemories(memories) => drop(self.memories.send_replace(memories)),
+                Effect::KeepCertificates(certificates) => {
+                    drop(self.certificates.send_replace(certificates));
+                }
                 Effect::Join => {
                     tracing::info!("the others remember nothing that this node forgot: taking part");
                     self.joined.store(true, Ordering::Release);
@@ -66,6 +71,8 @@ impl Worker {
                 | Effect::Serve { .. }
                 | Effect::Extend { .. }
                 | Effect::Cease { .. }
+                | Effect::CutOff(_)
+                | Effect::Quarantine
                 | Effect::License => tracing::error!("an effect of the owner's reached the worker"),
             }
         }

@@ -1,9 +1,9 @@
 //! The accepted keys: who may talk to this node at all.
 //!
-//! **Invariant.** A key is accepted if and only if it is in the table that was last put in place. Readers
-//! never wait for a writer's computation: the lock is held while one pointer-sized table is exchanged.
+//! **Invariant.** A key is accepted if and only if it is in the table that was last put in place and was never
+//! banned: a ban is for as long as this process lives, whatever tables follow. Readers never wait for a writer's computation: the lock is held while one pointer-sized table is exchanged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use stead_proto::id::{NodeId, PublicKey};
 use stead_proto::limits::{NODES_MAX, OPERATORS_MAX};
@@ -36,24 +36,35 @@ pub enum Standing {
 #[derive(Clone, Debug)]
 pub struct Directory(Arc<watch::Sender<Arc<Table>>>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     accepted: BTreeMap<PublicKey, Who>,
     /// Oldest first.
     former: VecDeque<PublicKey>,
+    /// Never accepted again.
+    banned: BTreeSet<PublicKey>,
 }
 
 impl Directory {
     /// A directory that accepts exactly `accepted`.
     #[must_use]
     pub fn new(accepted: BTreeMap<PublicKey, Who>) -> Self {
-        Self(Arc::new(watch::Sender::new(Arc::new(Table { accepted, former: VecDeque::new() }))))
+        Self(Arc::new(watch::Sender::new(Arc::new(Table { accepted, ..Table::default() }))))
     }
 
     /// Accepts exactly `accepted` from now on. Live connections of keys that are gone, or that belong to
     /// somebody else now, are closed by every transport that uses this directory.
     pub fn replace(&self, accepted: BTreeMap<PublicKey, Who>) {
         self.0.send_modify(|table| *table = Arc::new(table.successor(accepted)));
+    }
+
+    /// Never accepts `key` again. Its live connections are closed by every transport that uses this directory.
+    pub fn ban(&self, key: PublicKey) {
+        self.0.send_modify(|table| {
+            let banned = table.banned.iter().copied().chain([key]).collect();
+            let table_with_ban = Table { banned, ..Table::clone(table) };
+            *table = Arc::new(table_with_ban.successor(table.accepted.clone()));
+        });
     }
 
     /// What is known about `key`.
@@ -88,12 +99,13 @@ impl Table {
         })
     }
 
-    fn successor(&self, accepted: BTreeMap<PublicKey, Who>) -> Self {
+    fn successor(&self, mut accepted: BTreeMap<PublicKey, Who>) -> Self {
+        accepted.retain(|key, _| !self.banned.contains(key));
         let gone = self.accepted.keys().filter(|key| !accepted.contains_key(key));
         let mut former: VecDeque<_> =
             self.former.iter().filter(|key| !accepted.contains_key(key)).chain(gone).copied().collect();
         former.drain(..former.len().saturating_sub(FORMER_MAX));
-        Self { accepted, former }
+        Self { accepted, former, banned: self.banned.clone() }
     }
 }
 
@@ -115,6 +127,19 @@ mod tests {
         assert_eq!(directory.standing(&key(2)), Standing::Unknown);
         directory.replace([(key(1), Who::Node(NodeId(4)))].into());
         assert_eq!(directory.standing(&key(1)), Standing::Accepted(Who::Node(NodeId(4))));
+    }
+
+    #[test]
+    fn a_banned_key_is_refused_whatever_table_follows() {
+        let directory = Directory::new([(key(1), Who::Node(NodeId(4)))].into());
+        directory.ban(key(1));
+        assert_eq!(directory.standing(&key(1)), Standing::Evicted);
+        directory.replace([(key(1), Who::Node(NodeId(4))), (key(2), Who::Operator)].into());
+        assert_eq!(directory.standing(&key(1)), Standing::Evicted);
+        assert_eq!(directory.standing(&key(2)), Standing::Accepted(Who::Operator));
+        directory.ban(key(3));
+        directory.replace([(key(3), Who::Node(NodeId(5)))].into());
+        assert_ne!(directory.standing(&key(3)), Standing::Accepted(Who::Node(NodeId(5))));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::directory::Who;
 use bytes::Bytes;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use stead_proto::id::{NodeId, PublicKey};
 use stead_proto::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +34,8 @@ pub enum Inbound {
     Report {
         /// The authenticated sender.
         from: NodeId,
+        /// Where its connection was opened from, if it is still there.
+        at: Option<IpAddr>,
         /// The frame.
         bytes: Vec<u8>,
     },

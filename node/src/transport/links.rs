@@ -37,6 +37,9 @@ pub(super) struct Live {
     pub(super) who: Who,
     pub(super) plane: Plane,
     pub(super) dialled_by: NodeId,
+    /// Where the peer was when the handshake was done, which takes its answer: nobody gets that far from an address
+    /// that is not his.
+    opened_at: IpAddr,
     pub(super) since: Instant,
     /// Calls in a row that timed out.
     pub(super) timeouts: AtomicU32,
@@ -54,7 +57,15 @@ impl Live {
     ) -> Self {
         let room_bytes = connection.datagram_send_buffer_space();
         let (since, timeouts) = (Instant::now(), AtomicU32::new(0));
-        Self { connection, key, who, plane, dialled_by, since, timeouts, room_bytes }
+        let opened_at = connection.remote_address().ip().to_canonical();
+        Self { connection, key, who, plane, dialled_by, opened_at, since, timeouts, room_bytes }
+    }
+
+    /// Where the peer has been from the handshake on; nothing if it has moved: where it moved to may be made up for
+    /// as long as the new path is not validated (RFC 9000, section 9.3).
+    pub(super) fn at(&self) -> Option<IpAddr> {
+        let here = self.connection.remote_address().ip().to_canonical();
+        (here == self.opened_at).then_some(here)
     }
 
     fn has_unsent(&self) -> bool {

@@ -15,6 +15,7 @@ use super::whereabouts::canonical;
 use super::wire::{read_frame, send_frame};
 use crate::clock;
 use quinn::{ReadToEndError, RecvStream, SendStream};
+use std::net::IpAddr;
 use std::sync::Arc;
 use stead_proto::id::NodeId;
 use stead_proto::limits::LEASE_FRAME_BYTES_MAX;
@@ -75,17 +76,17 @@ async fn take_reports(core: &Arc<Core>, live: &Live, from: NodeId) {
     while let Ok(place) = places.clone().acquire_owned().await {
         let Ok(stream) = live.connection.accept_uni().await else { return };
         while tasks.try_join_next().is_some() {}
-        let core = core.clone();
+        let (core, at) = (core.clone(), live.at());
         tasks.spawn(async move {
-            take_report(&core, stream, from).await;
+            take_report(&core, stream, from, at).await;
             drop(place);
         });
     }
 }
 
-async fn take_report(core: &Core, mut stream: RecvStream, from: NodeId) {
+async fn take_report(core: &Core, mut stream: RecvStream, from: NodeId, at: Option<IpAddr>) {
     let Ok(bytes) = read(core, &mut stream, Plane::Report).await else { return };
-    deliver(core, Inbound::Report { from, bytes }).await;
+    deliver(core, Inbound::Report { from, at, bytes }).await;
 }
 
 async fn take_calls(core: &Arc<Core>, live: &Arc<Live>) {

@@ -59,8 +59,9 @@ impl Mesh {
         if !self.duties.tickets.is_empty() {
             return;
         }
+        let isolations = self.unrecorded(now.unix_ms);
         let commands = planner::plan(&self.state, &self.inventory(now.at), now.unix_ms);
-        for command in commands {
+        for command in isolations.into_iter().chain(commands) {
             self.duties.next_ticket += 1;
             let ticket = self.duties.next_ticket;
             self.duties.tickets.insert(ticket);
@@ -71,8 +72,7 @@ impl Mesh {
     /// Raft's membership follows the roster and the configuration of the lease protocol.
     fn follow_membership(&self, out: &mut Vec<Effect>) {
         let voters = &self.state.config.voters;
-        let learners: BTreeSet<NodeId> =
-            self.state.members.keys().copied().filter(|id| !voters.contains(id)).collect();
+        let learners: BTreeSet<NodeId> = self.state.trusted().filter(|id| !voters.contains(id)).collect();
         if self.raft.voters != *voters || self.raft.learners != learners {
             out.push(Effect::Follow { voters: voters.clone(), learners });
         }
@@ -95,24 +95,25 @@ impl Mesh {
     }
 
     fn judge_all(&mut self, now: Instant) {
-        for id in self.state.members.keys() {
-            let heard = self.heard.get(id).copied();
-            let judged = liveness::judge(*id, self.me, now, PATIENCE, heard, &self.rows);
-            match self.liveness.get(id) {
+        let all: Vec<NodeId> = self.peers().chain([self.me]).collect();
+        for id in all {
+            let heard = self.heard.get(&id).copied();
+            let judged = liveness::judge(id, self.me, now, PATIENCE, heard, &self.rows);
+            match self.liveness.get(&id) {
                 Some((known, _)) if *known == judged => {}
-                Some(_) | None => drop(self.liveness.insert(*id, (judged, now))),
+                Some(_) | None => drop(self.liveness.insert(id, (judged, now))),
             }
         }
     }
 
     pub(super) fn inventory(&self, now: Instant) -> Inventory {
-        let node = |id: &NodeId| {
-            let (liveness, since) = self.liveness.get(id).copied().unwrap_or((Liveness::Lost, now));
-            let report = self.rows.get(id)?.report.clone();
-            let signed = self.signed.get(id)?.clone();
-            Some((*id, NodeNow { liveness, since: now.since(since), report, signed }))
+        let node = |id: NodeId| {
+            let (liveness, since) = self.liveness.get(&id).copied().unwrap_or((Liveness::Lost, now));
+            let report = self.rows.get(&id)?.report.clone();
+            let signed = self.signed.get(&id)?.clone();
+            Some((id, NodeNow { liveness, since: now.since(since), report, signed }))
         };
-        let nodes: BTreeMap<NodeId, NodeNow> = self.state.members.keys().filter_map(node).collect();
+        let nodes: BTreeMap<NodeId, NodeNow> = self.peers().chain([self.me]).filter_map(node).collect();
         Inventory { nodes }
     }
 }

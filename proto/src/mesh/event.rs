@@ -7,9 +7,11 @@ use crate::lookout::TrafficSeen;
 use crate::memory::{Memories, Memory};
 use crate::plan::Epoch;
 use crate::report::{ServiceSeen, Unwell};
+use crate::roster::Member;
 use crate::site::EndpointSpec;
 use crate::state::State;
 use crate::time::Instant;
+use crate::tribunal::Certificate;
 use alloc::{boxed::Box, collections::BTreeSet, string::String, sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
@@ -38,6 +40,8 @@ pub enum Event {
     Report {
         /// On whose session it came.
         from: NodeId,
+        /// Where that session was opened from, if it is still there.
+        at: Option<IpAddr>,
         /// The signed report, encoded.
         bytes: Vec<u8>,
     },
@@ -223,6 +227,12 @@ pub enum Effect {
     },
     /// Keep what was seen of the others; durable soon, not now.
     KeepMemories(Memories),
+    /// Cut a node off: close what is open with it, refuse its key, drop its addresses, for good.
+    CutOff(Box<Member>),
+    /// Keep every certificate; durable soon, not now.
+    KeepCertificates(Vec<Certificate>),
+    /// This node was convicted: let nothing out of this host but what the operator needs to look after it.
+    Quarantine,
     /// The recall is complete: take part in Raft.
     Join,
     /// The store is older than what the others saw of it: stop for good, and say so.

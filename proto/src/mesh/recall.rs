@@ -34,6 +34,8 @@ pub(super) enum Phase {
     Running,
     /// Is a restored image and takes part in nothing.
     Lost,
+    /// Was convicted by its peers and takes part in nothing.
+    CutOff,
 }
 
 impl Mesh {
@@ -98,6 +100,7 @@ impl Mesh {
                     missing.join(", ")
                 ))
             }
+            Phase::CutOff => Some("was cut off by its peers: see `stead cases` on one of them".into()),
             Phase::Lost => Some("is older than what the others saw of it (a restored image?)".into()),
         }
     }

@@ -11,11 +11,12 @@ use crate::report::{self, LeaseSeen, LogSeen, Reach, Report, ServiceSeen, Unwell
 use crate::sign::{SecretKey, Signed};
 use crate::time::Instant;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 /// The chain of this node's reports, and when the next one is due.
 #[derive(Debug)]
 pub(super) struct Reporter {
-    key: SecretKey,
+    pub(super) key: SecretKey,
     incarnation: u64,
     sequence: u64,
     previous: [u8; 32],
@@ -75,6 +76,7 @@ impl Mesh {
             services: self.services_seen(),
             leases: self.leases_seen(now.at),
             reach: self.reach(now.at),
+            isolated: self.judging.outcasts().iter().copied().collect(),
             gate: self.gate.clone(),
             unwell: self.unwell_now(now.at),
             traffic: self.traffic.clone(),
@@ -100,13 +102,12 @@ impl Mesh {
     /// Who was never heard since this start counts as silent for as long, once that says something.
     fn reach(&self, now: Instant) -> Vec<(NodeId, Reach)> {
         let unheard = Some(self.started).filter(|started| now.since(*started) >= PATIENCE);
-        let peers = self.state.members.keys().filter(|peer| **peer != self.me);
-        peers
+        self.peers()
             .filter_map(|peer| {
-                let at = self.heard.get(peer).copied().or(unheard)?;
+                let at = self.heard.get(&peer).copied().or(unheard)?;
                 let heard_ms_ago = u32::try_from(now.since(at).as_ms()).unwrap_or(u32::MAX);
-                let rtt_us = self.rtt_us.get(peer).copied().unwrap_or_default();
-                Some((*peer, Reach { heard_ms_ago, rtt_us }))
+                let rtt_us = self.rtt_us.get(&peer).copied().unwrap_or_default();
+                Some((peer, Reach { heard_ms_ago, rtt_us }))
             })
             .collect()
     }
@@ -117,11 +118,18 @@ impl Mesh {
     }
 
     /// Believes a report only if it is signed by the node on whose session it came, and newer.
-    pub(super) fn take_report(&mut self, now: Instant, from: NodeId, bytes: &[u8], out: &mut Vec<Effect>) {
+    pub(super) fn take_report(
+        &mut self,
+        now: Instant,
+        (from, at): (NodeId, Option<IpAddr>),
+        bytes: &[u8],
+        out: &mut Vec<Effect>,
+    ) {
         let Ok(signed) = codec::decode::<Signed<Report>>(bytes, REPORT_FRAME_BYTES_MAX) else { return };
-        let Some(report) = crate::evidence::verify(self.state.cluster, &self.state.members, &signed) else {
+        if !self.trusts(from) {
             return;
-        };
+        }
+        let Some(report) = crate::evidence::verify(&self.state, &signed) else { return };
         let newer =
             |row: &Row| (report.incarnation, report.sequence) > (row.report.incarnation, row.report.sequence);
         if report.from != from || from == self.me || !self.rows.get(&from).is_none_or(newer) {
@@ -131,7 +139,9 @@ impl Mesh {
         if self.memories.saw(&report) {
             out.push(Effect::KeepMemories(self.memories.clone()));
         }
+        self.judging.note(now, &report, at, &signed);
         self.remember_row(now, report, signed);
+        self.tell_if_it_lags(now, from);
         self.judge_probes(now);
         self.improve_placement(now, out);
     }
@@ -178,4 +188,5 @@ fn says_other(old: &Report, new: &Report) -> bool {
         || old.traffic.attack.is_some() != new.traffic.attack.is_some()
         || old.traffic.blinded != new.traffic.blinded
         || old.traffic.meddled != new.traffic.meddled
+        || old.isolated != new.isolated
 }

@@ -19,14 +19,15 @@ impl Mesh {
             leader_fresh: self.raft.leading || self.election.hears_leader(now.at),
             state: (*self.state).clone(),
             own: self.compose_report(now),
-            peers: self.peers(now),
+            peers: self.seen_peers(now),
             endpoints: self.endpoints(now),
             transport: TransportSeen::default(),
             rungs: Vec::new(),
+            cases: self.judging.cases(now.at),
         }
     }
 
-    fn peers(&self, now: Now) -> Vec<PeerStatus> {
+    fn seen_peers(&self, now: Now) -> Vec<PeerStatus> {
         let others = self.state.members.keys().filter(|id| **id != self.me);
         others
             .map(|id| {

@@ -88,7 +88,8 @@ pub(super) fn ending(inventory: &Inventory, matter: &Matter) -> Option<String> {
         | Matter::NodeUnwell(_)
         | Matter::Voters
         | Matter::Roster
-        | Matter::OrderRefused(_) => None,
+        | Matter::OrderRefused(_)
+        | Matter::Isolated(_) => None,
     }
 }
 

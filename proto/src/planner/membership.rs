@@ -39,7 +39,8 @@ fn wanted(state: &State, inventory: &Inventory) -> Vec<(Change, &'static str)> {
     let config = &state.config;
     let mut changes = Vec::new();
     for node in config.voters.iter().filter(|node| !state.wants_vote(**node)) {
-        changes.push((Change::Remove(*node), "an operator took its vote"));
+        let why = if state.is_isolated(*node) { "it is cut off" } else { "an operator took its vote" };
+        changes.push((Change::Remove(*node), why));
     }
     let settled = Span::from_ms(state.site.charter.promote_after_ms.into());
     let returned = |node: &NodeId| {

@@ -19,7 +19,9 @@ use alloc::{
 /// The lines that are missing.
 pub(super) fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Vec<Command> {
     let mut current: Vec<(Matter, String)> = Vec::new();
-    for (id, node) in inventory.nodes.iter().filter(|(id, _)| state.members.contains_key(id)) {
+    for (id, node) in
+        inventory.nodes.iter().filter(|(id, _)| state.members.contains_key(id) && !state.is_isolated(**id))
+    {
         current.extend(lost(state, *id, node));
         current.extend(unwell(*id, node));
         current.extend(alarms::current(state, *id, node));
@@ -64,7 +66,8 @@ fn is_news(state: &State, matter: &Matter, text: &str) -> bool {
         | Matter::NodeUnwell(_)
         | Matter::Voters
         | Matter::Roster
-        | Matter::OrderRefused(_) => false,
+        | Matter::OrderRefused(_)
+        | Matter::Isolated(_) => false,
     }
 }
 
@@ -103,10 +106,23 @@ fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<S
         | Matter::OutboundFlood(node)
         | Matter::InboundFlood(node)
         | Matter::SensorBlind(node)
+        | Matter::Isolated(node)
             if !state.members.contains_key(node) =>
         {
             Some("the node was removed".into())
         }
+        Matter::NodeLost(node)
+        | Matter::ServiceDown(node, _)
+        | Matter::NodeUnwell(node)
+        | Matter::OutboundFlood(node)
+        | Matter::InboundFlood(node)
+        | Matter::SensorBlind(node)
+            if state.is_isolated(*node) =>
+        {
+            Some(format!("{} was cut off: what it says does not count any more", state.name_of(*node)))
+        }
+        // What is left to do is an operator's: look at the server, remove the node.
+        Matter::Isolated(_) => None,
         Matter::ServiceDown(_, service) if !state.site.services.contains_key(service) => {
             Some("the service was removed".into())
         }

@@ -57,6 +57,7 @@ fn cause(state: &State, inventory: &Inventory, spec: &EndpointSpec, plan: &Plan)
     let name = state.name_of(old);
     let failed = inventory.down(old, &state.site).find(|(service, _)| spec.services.contains(*service));
     match failed {
+        _ if state.is_isolated(old) => format!("{name} was cut off"),
         _ if is_silent(inventory, old, plan) => format!("{name} fell silent"),
         _ if !state.members.contains_key(&old) => format!("{name} was removed"),
         _ if !state.candidates().contains(&old) => format!("{name} was drained"),

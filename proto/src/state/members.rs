@@ -27,6 +27,7 @@ impl State {
         let text = format!("{} admitted {} as {id}, a {role}", by.name, member.name);
         self.node_id_max = id;
         self.members.insert(id, member);
+        self.roster_index = index;
         self.incidents.note(index, &Matter::Roster, unix_ms, &text);
         Ok(Outcome::Done)
     }
@@ -53,6 +54,7 @@ impl State {
                 member.role.as_str()
             );
             member.role = role;
+            self.roster_index = index;
             self.incidents.note(index, &Matter::Roster, unix_ms, &text);
         }
         Ok(Outcome::Done)
@@ -73,6 +75,8 @@ impl State {
         }
         // Its seats stay until the next plan: an epoch is a place in a plan, and must not get another node.
         let member = self.members.remove(&node).ok_or_else(|| no_such_node(node))?;
+        self.isolations.remove(&node);
+        self.roster_index = index;
         self.former_keys.push(member.key);
         let excess = self.former_keys.len().saturating_sub(FORMER_KEYS_MAX);
         self.former_keys.drain(..excess);

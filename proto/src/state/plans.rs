@@ -86,7 +86,7 @@ impl State {
             Ground::Refresh if first == holder || !self.candidates().contains(&holder) => Ok(None),
             Ground::Refresh => Err(Refusal::Forbidden("a refresh keeps the node that is first".into())),
             Ground::Witnessed { reports, because } => {
-                let reports = evidence::verified(self.cluster, &self.members, reports);
+                let reports = evidence::verified(self, reports);
                 let voters = reports.values().filter(|r| self.config.voters.contains(&r.from));
                 let witnesses = evidence::promised_to(voters, endpoint, parent.index, first);
                 if witnesses.len() < self.config.majority() {

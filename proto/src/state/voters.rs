@@ -20,7 +20,7 @@ impl State {
         reason: &str,
         unix_ms: u64,
     ) -> Result<Outcome, Refusal> {
-        let reports = evidence::verified(self.cluster, &self.members, reports);
+        let reports = evidence::verified(self, reports);
         self.check_change(change, &reports)?;
         let confirmations: Vec<Confirmation> = reports.values().map(Report::confirmation).collect();
         let next = self.config.next(index, change, &confirmations);
@@ -72,10 +72,10 @@ impl State {
         }
     }
 
-    /// Whether the operators gave a node a vote.
+    /// Whether the operators gave a node a vote, and nobody took it for good.
     #[must_use]
     pub fn wants_vote(&self, node: NodeId) -> bool {
-        self.members.get(&node).is_some_and(|m| m.role.votes())
+        self.members.get(&node).is_some_and(|m| m.role.votes()) && !self.is_isolated(node)
     }
 
     /// Whether those who report would be a majority if `node` did not vote any more.

@@ -64,6 +64,8 @@ pub struct Facts<'a> {
     pub well: bool,
     /// Who leads.
     pub leader: Option<NodeId>,
+    /// Who votes in the log now: more than half of them have to stay.
+    pub voters: &'a BTreeSet<NodeId>,
     /// What this node signs with.
     pub key: &'a SecretKey,
 }
@@ -93,8 +95,8 @@ pub struct Tribunal {
     rules: Rules,
     cases: BTreeMap<Subject, Case>,
     isolated: BTreeMap<Subject, Certificate>,
-    /// Whom the roster does not name any more.
-    removed: BTreeSet<NodeId>,
+    /// Whose isolation is in the log, by a certificate or by an operator's word.
+    recorded: BTreeSet<NodeId>,
     demoted: BTreeMap<Subject, Instant>,
     strikes: Strikes,
     /// When this node was told to look last.
@@ -112,7 +114,7 @@ impl Tribunal {
             rules,
             cases: BTreeMap::new(),
             isolated: BTreeMap::new(),
-            removed: BTreeSet::new(),
+            recorded: BTreeSet::new(),
             demoted: BTreeMap::new(),
             strikes: Strikes::default(),
             looked: None,
@@ -122,7 +124,13 @@ impl Tribunal {
     /// Who is isolated.
     #[must_use]
     pub fn isolated(&self) -> BTreeSet<NodeId> {
-        self.isolated.keys().map(|subject| subject.node).collect()
+        self.isolated.keys().map(|subject| subject.node).chain(self.recorded.iter().copied()).collect()
+    }
+
+    /// The certificate against a node, if there is one.
+    #[must_use]
+    pub fn certificate(&self, node: NodeId) -> Option<&Certificate> {
+        self.isolated.iter().find(|(subject, _)| subject.node == node).map(|(_, certificate)| certificate)
     }
 
     /// Whether a node is demoted at present.
@@ -134,6 +142,13 @@ impl Tribunal {
     /// Every isolation, for whoever does not know of it, and for memory that survives the agent.
     pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
         self.isolated.values()
+    }
+
+    /// The open cases: against whom, since when, and who said what.
+    pub fn cases(&self) -> impl Iterator<Item = (Subject, Instant, impl Iterator<Item = &Testimony>)> {
+        self.cases.iter().map(|(subject, case)| {
+            (*subject, case.opened, case.testimonies.values().map(|(testimony, _)| testimony))
+        })
     }
 
     /// Every testimony of an open case, for whoever missed one.
@@ -209,13 +224,14 @@ impl Tribunal {
         out: &mut Vec<Output>,
     ) -> Result<(), Disbelief> {
         // Everybody repeats what others may have missed: what is known costs no signature.
-        if self.testimonies().any(|known| *known == signed) {
+        let mut concluded = self.isolated.values().flat_map(Certificate::testimonies);
+        if self.testimonies().any(|known| *known == signed) || concluded.any(|known| *known == signed) {
             return Ok(());
         }
         let isolated = self.isolated();
         let testimony = self.court(&isolated).hear(&signed)?;
         let subject = testimony.subject;
-        if !self.may_judge(&subject) || testimony.by == self.me || !self.follows(facts.now, &testimony) {
+        if self.is_out(subject.node) || testimony.by == self.me || !self.follows(facts.now, &testimony) {
             return Ok(());
         }
         let by = testimony.by;
@@ -229,7 +245,8 @@ impl Tribunal {
         if !self.rules.look {
             case.found = Some((facts.now, grounds));
         }
-        if looks {
+        // A charge against this node itself: its word would not count, but it wants to know when it is convicted.
+        if looks && subject.node != self.me {
             self.look(facts.now, out);
         }
         self.speak(facts, subject, out);
@@ -250,17 +267,18 @@ impl Tribunal {
         if self.isolated.values().any(|known| *known == certificate) {
             return Ok(());
         }
+        // What the log has on record was verified there, whoever was isolated since.
         let isolated = self.isolated();
         let verdict = certificate.verify(&self.court(&isolated))?;
         self.convict(facts, verdict, certificate, out);
         Ok(())
     }
 
-    /// The roster follows: this node is no longer in it. It may be said before its certificate is heard of.
-    pub fn removed(&mut self, node: NodeId) {
-        if self.electorate.subject(node).is_some() {
-            self.removed.insert(node);
-        }
+    /// The log follows: these are all whose isolation is on record. It may be said before a certificate is heard of.
+    pub fn recorded(&mut self, nodes: BTreeSet<NodeId>) {
+        self.recorded = nodes;
+        let recorded = &self.recorded;
+        self.cases.retain(|subject, _| !recorded.contains(&subject.node));
     }
 
     /// Time passes: answers are overdue, accusers stay alone, cases end.
@@ -279,7 +297,7 @@ impl Tribunal {
                 accusers.into_iter().for_each(|accuser| self.strikes.add(now, accuser));
             }
             let speaks = case.testimonies.keys().any(|(by, _)| *by == self.me);
-            open |= case.accuser != self.me && !speaks && !case.struck;
+            open |= subject.node != self.me && case.accuser != self.me && !speaks && !case.struck;
             self.speak(facts, subject, out);
         }
         if open {
@@ -299,7 +317,11 @@ impl Tribunal {
     }
 
     fn may_judge(&self, subject: &Subject) -> bool {
-        subject.node != self.me && !self.isolated.contains_key(subject)
+        subject.node != self.me && !self.is_out(subject.node)
+    }
+
+    fn is_out(&self, node: NodeId) -> bool {
+        self.recorded.contains(&node) || self.isolated.keys().any(|subject| subject.node == node)
     }
 
     /// Whether a testimony is worth a look: not that of one who was wrong too often, if nobody else speaks.
@@ -313,8 +335,12 @@ impl Tribunal {
     /// Testifies, if what this node found is enough and nothing holds it back.
     fn speak(&mut self, facts: &Facts<'_>, subject: Subject, out: &mut Vec<Output>) {
         let Some(case) = self.cases.get(&subject) else { return };
-        let votes = self.electorate.voters.contains_key(&self.me);
-        if !votes || (self.rules.abstain && !facts.well) || self.blames_the_network(facts.now) {
+        let votes = self.electorate.judges && self.electorate.voters.contains_key(&self.me);
+        if !votes
+            || subject.node == self.me
+            || (self.rules.abstain && !facts.well)
+            || self.blames_the_network(facts.now)
+        {
             return;
         }
         let grounds = case.grounds(facts.now, self.rules.rebuttal);
@@ -359,12 +385,16 @@ impl Tribunal {
     /// Whether nobody else is being isolated, and as many stay as have to.
     fn may_isolate(&self, facts: &Facts<'_>, subject: Subject) -> bool {
         let pending =
-            self.isolated.keys().any(|other| *other != subject && !self.removed.contains(&other.node));
+            self.isolated.keys().any(|other| *other != subject && !self.recorded.contains(&other.node));
         let sworn = self.cases.iter().any(|(other, case)| {
             *other != subject && case.testimonies.contains_key(&(self.me, Sanction::Isolate))
         });
         let leads = facts.leader == Some(subject.node);
-        let within = !self.rules.budget || self.isolated.len() < self.electorate.budget();
+        let isolated = self.isolated();
+        let stay =
+            facts.voters.iter().filter(|node| **node != subject.node && !isolated.contains(node)).count();
+        let within = !self.rules.budget
+            || (isolated.len() < self.electorate.budget() && 2 * stay > facts.voters.len());
         within && (leads || !self.rules.one || (!pending && !sworn))
     }
 

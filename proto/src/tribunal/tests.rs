@@ -30,7 +30,7 @@ struct World {
 impl World {
     fn of(n: u64) -> Self {
         let voters = (1..=n).map(|node| (NodeId(node), key(node).public())).collect();
-        let electorate = Electorate { index: 1, voters, others: BTreeMap::new() };
+        let electorate = Electorate { index: 1, voters, others: BTreeMap::new(), judges: true };
         let node = |id| (id, Tribunal::new(NodeId(id), CLUSTER, electorate.clone(), Rules::SOUND));
         Self {
             now: Instant::ZERO.after(Span::from_ms(1_000)),
@@ -50,7 +50,9 @@ impl World {
         act: impl FnOnce(&mut Tribunal, &Facts<'_>, &mut Vec<Output>) -> T,
     ) -> (T, Vec<Output>) {
         let key = key(node);
+        let voters = self.nodes.keys().copied().map(NodeId).collect();
         let facts = Facts {
+            voters: &voters,
             now: self.now,
             unix_ms: self.now.as_ns() / 1_000_000,
             well: !self.unwell.contains(&node),
@@ -228,7 +230,7 @@ fn one_after_the_other_but_for_the_leader() {
         world.found(3, 2, &[KEY, CONTENT], &bad);
         assert_eq!(world.isolated_by(5).contains(&2), second);
         for node in 3..=7 {
-            world.with(node, |t, _, _| t.removed(NodeId(1)));
+            world.with(node, |t, _, _| t.recorded([NodeId(1)].into()));
         }
         world.pass(1_000, &bad);
         assert_eq!(world.isolated_by(5), [1, 2], "once the roster has followed");
@@ -255,8 +257,9 @@ fn never_so_many_that_too_few_are_left() {
     for subject in 1..=3 {
         world.liars.insert(subject);
         world.found(4, subject, &[KEY, CONTENT], &bad);
+        let recorded: BTreeSet<NodeId> = world.isolated_by(4).into_iter().map(NodeId).collect();
         for node in 4..=5 {
-            world.with(node, |t, _, _| t.removed(NodeId(subject)));
+            world.with(node, |t, _, _| t.recorded(recorded.clone()));
         }
     }
     assert!(world.isolated_by(4).len() <= 2);

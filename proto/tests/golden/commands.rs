@@ -10,9 +10,9 @@ use stead_proto::sign::{Signed, Statement};
 
 use crate::parts::{self, CLUSTER, UNIX_MS, key, made_of, member, name, public, seats};
 use crate::sample::{Samples, every};
-use crate::{reports, sites};
+use crate::{reports, sites, tribunal};
 
-fn acts() -> [(&'static str, Act); 7] {
+fn acts() -> [(&'static str, Act); 8] {
     every!(Act:
         Apply { base: 1, site: Box::new(sites::site()), text: "[service.http]\nport = 8080\n".into() };
         Rollback { base: 300, to: 2 };
@@ -21,6 +21,7 @@ fn acts() -> [(&'static str, Act); 7] {
         Admit(Box::new(member()));
         SetRole { node: NodeId(300), role: Role::Witness };
         Remove(NodeId(300));
+        Isolate { node: NodeId(300), reason: "it mines coins".into() };
     )
 }
 
@@ -37,7 +38,7 @@ pub(crate) fn signed_order() -> Signed<Order> {
     signed(Act::Remove(NodeId(300)))
 }
 
-fn matters() -> [(&'static str, Matter); 11] {
+fn matters() -> [(&'static str, Matter); 12] {
     every!(Matter:
         Move(name("www"));
         Vacant(name("www"));
@@ -50,6 +51,7 @@ fn matters() -> [(&'static str, Matter); 11] {
         OutboundFlood(NodeId(300));
         InboundFlood(NodeId(300));
         SensorBlind(NodeId(300));
+        Isolated(NodeId(300));
     )
 }
 
@@ -69,7 +71,7 @@ fn note(matter: Matter) -> Command {
     Command::Note { matter, text: "nobody reaches it".into(), closes: true, unix_ms: UNIX_MS }
 }
 
-fn commands() -> [(&'static str, Command); 5] {
+fn commands() -> [(&'static str, Command); 6] {
     let [.., (_, change)] = parts::changes();
     every!(Command:
         Order(signed_order());
@@ -83,6 +85,7 @@ fn commands() -> [(&'static str, Command); 5] {
         Voters { change, reports: reports::signed(), reason: "lost for 10 min".into(), unix_ms: UNIX_MS };
         Note { matter: Matter::Voters, text: "two voters".into(), closes: false, unix_ms: UNIX_MS };
         Probe;
+        Isolate { certificate: tribunal::certificate(), unix_ms: UNIX_MS };
     )
 }
 

@@ -171,26 +171,29 @@ fn report() -> impl Strategy<Value = Report> {
         vec(lease(), 0..4),
         vec(reach(), 0..4),
         gate(),
-        (unwell, traffic_seen()),
+        (unwell, traffic_seen(), vec(any::<u64>().prop_map(NodeId), 0..4)),
     )
-        .prop_map(|(counters, config, log, services, leases, reach, gate, (unwell, traffic))| {
-            let (from, incarnation, sequence, previous, unix_ms) = counters;
-            Report {
-                from,
-                incarnation,
-                sequence,
-                previous,
-                unix_ms,
-                config,
-                log,
-                services,
-                leases,
-                reach,
-                gate,
-                unwell,
-                traffic,
-            }
-        })
+        .prop_map(
+            |(counters, config, log, services, leases, reach, gate, (unwell, traffic, isolated))| {
+                let (from, incarnation, sequence, previous, unix_ms) = counters;
+                Report {
+                    from,
+                    incarnation,
+                    sequence,
+                    previous,
+                    unix_ms,
+                    config,
+                    log,
+                    services,
+                    leases,
+                    reach,
+                    isolated,
+                    gate,
+                    unwell,
+                    traffic,
+                }
+            },
+        )
 }
 
 fn evidence() -> impl Strategy<Value = Vec<Signed<Report>>> {

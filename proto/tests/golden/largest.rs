@@ -11,7 +11,7 @@ use stead_proto::id::{Name, NodeId};
 use stead_proto::incident::{Incident, Line, Matter};
 use stead_proto::lease::{Message as Lease, Verdict};
 use stead_proto::limits::{
-    COMMAND_FRAME_BYTES_MAX, ENDPOINTS_MAX, FORMER_KEYS_MAX, INCIDENT_LINES_MAX, INCIDENTS_MAX,
+    COMMAND_FRAME_BYTES_MAX, ENDPOINTS_MAX, FORMER_KEYS_MAX, GROUNDS_MAX, INCIDENT_LINES_MAX, INCIDENTS_MAX,
     LEASE_FRAME_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, REPORT_FRAME_BYTES_MAX, SERVICES_MAX, SITE_HISTORY_MAX,
     SNAPSHOT_BYTES_MAX, TEXT_BYTES_MAX, VOTERS_MAX,
 };
@@ -27,6 +27,7 @@ use stead_proto::report::{GateSeen, LeaseSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::Member;
 use stead_proto::sign::{Signed, Statement};
 use stead_proto::state::{SiteVersion, State};
+use stead_proto::tribunal::{Certificate, Ground as Found, Sanction, Subject, Testimony};
 
 use crate::parts::{CLUSTER, genesis, key, made_of, member};
 use crate::reports;
@@ -101,6 +102,7 @@ fn report() -> Report {
         services: (0..SERVICES_MAX).map(|number| (name(number), ServiceSeen::Down(text()))).collect(),
         leases: (0..ENDPOINTS_MAX).map(lease).collect(),
         reach: vec![(NODE, Reach { heard_ms_ago: u32::MAX, rtt_us: u32::MAX }); NODES_MAX],
+        isolated: vec![NODE; NODES_MAX],
         gate: GateSeen { rung: "lifetime".into(), slack_ms: u32::MAX, shortfalls: vec![text(); SHORTFALLS] },
         traffic: traffic(),
         ..reports::full()
@@ -187,4 +189,22 @@ fn the_largest_state_fits_a_snapshot() {
     let room = SNAPSHOT_BYTES_MAX - Order::BYTES_MAX - 128 * 1024;
     let bytes = codec::encode(&state, room).unwrap().len();
     assert!(bytes > room / 2, "{bytes} bytes are no large state");
+}
+
+#[test]
+fn the_largest_testimony_fits_a_datagram_and_the_largest_certificate_a_command() {
+    let ground = Found::Contradiction { one: [1; 32], other: [2; 32] };
+    let testimony = Testimony {
+        subject: Subject { node: NODE, key: member().key },
+        sanction: Sanction::Isolate,
+        electorate: u64::MAX,
+        by: NODE,
+        grounds: vec![ground; GROUNDS_MAX],
+        unix_ms: u64::MAX,
+    };
+    let signed = key(1).sign(CLUSTER, &testimony).unwrap();
+    assert!(codec::encode(&Message::Testimony(signed.clone()), LEASE_FRAME_BYTES_MAX).is_ok());
+    let certificate = Certificate::of(vec![signed; VOTERS_MAX]);
+    let isolate = Command::Isolate { certificate, unix_ms: u64::MAX };
+    assert!(codec::encode(&isolate, COMMAND_FRAME_BYTES_MAX).is_ok());
 }

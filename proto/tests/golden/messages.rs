@@ -10,8 +10,8 @@ use stead_proto::time::Span;
 use stead_proto::{election, lease, message};
 
 use crate::parts::{epoch, made_of, name};
-use crate::reports;
 use crate::sample::{Samples, every};
+use crate::{reports, tribunal};
 
 const BOOT: BootId = BootId([0xb0; 16]);
 /// 100 s after boot.
@@ -45,13 +45,14 @@ fn elections() -> [(&'static str, election::Message); 2] {
     )
 }
 
-fn messages() -> [(&'static str, message::Message); 4] {
+fn messages() -> [(&'static str, message::Message); 5] {
     use message::Message;
     every!(Message:
         Lease(name("www"), lease::Message::Release { epoch: epoch(70_000, 1), next: None });
         Election(election::Message::Grant { round: 1 });
         Recall;
         Recalled(Some(reports::memory()));
+        Testimony(tribunal::signed());
     )
 }
 

@@ -71,7 +71,7 @@ fn endpoints() -> Vec<EndpointSpec> {
 }
 
 fn charter() -> Charter {
-    Charter { demote_after_ms: 600_000, promote_after_ms: 30_000, voters_min: 3, pair: true }
+    Charter { demote_after_ms: 600_000, promote_after_ms: 30_000, voters_min: 3, pair: true, isolate: true }
 }
 
 /// One that can be served.

@@ -1,11 +1,13 @@
 //! Samples of what nodes say against each other.
 
+use stead_proto::admin::CaseSeen;
 use stead_proto::id::NodeId;
-use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
-use stead_proto::sign::Statement;
+use stead_proto::limits::{ADMIN_FRAME_BYTES_MAX, COMMAND_FRAME_BYTES_MAX, LEASE_FRAME_BYTES_MAX};
+use stead_proto::sign::{Signed, Statement};
+use stead_proto::state::{Authority, Isolation};
 use stead_proto::tribunal::{Certificate, Ground, Probe, Sanction, Subject, Testimony};
 
-use crate::parts::{CLUSTER, UNIX_MS, key, public};
+use crate::parts::{CLUSTER, UNIX_MS, key, name, public};
 use crate::sample::{Samples, every};
 
 const SUBJECT: NodeId = NodeId(300);
@@ -44,9 +46,33 @@ fn testimony(by: u64) -> Testimony {
     }
 }
 
-fn certificate() -> Certificate {
-    let signed = |by: u8| key(by).sign(CLUSTER, &testimony(by.into())).unwrap();
-    Certificate::of(vec![signed(2), signed(3)])
+/// One that its author signed.
+pub(crate) fn signed() -> Signed<Testimony> {
+    signed_by(2)
+}
+
+fn signed_by(by: u8) -> Signed<Testimony> {
+    key(by).sign(CLUSTER, &testimony(by.into())).unwrap()
+}
+
+pub(crate) fn certificate() -> Certificate {
+    Certificate::of(vec![signed_by(2), signed_by(3)])
+}
+
+fn authorities() -> [(&'static str, Authority); 2] {
+    every!(Authority:
+        Peers(certificate());
+        Operator { name: name("ann"), reason: "it mines coins".into() };
+    )
+}
+
+pub(crate) fn isolation() -> Isolation {
+    let [(_, by), _] = authorities();
+    Isolation { index: 251, unix_ms: UNIX_MS, by }
+}
+
+pub(crate) fn case() -> CaseSeen {
+    CaseSeen { subject: SUBJECT, open_ms: 251, demoted: true, testimonies: vec![testimony(2), testimony(3)] }
 }
 
 pub(crate) fn add(samples: &mut Samples) {
@@ -56,5 +82,9 @@ pub(crate) fn add(samples: &mut Samples) {
     samples.add_all("tribunal::testimony::Probe", probes(), limit);
     samples.add_all("tribunal::testimony::Ground", grounds(), limit);
     samples.add("tribunal::testimony::Testimony", testimony(2), limit);
+    samples.add("sign::Signed<Testimony>", signed(), LEASE_FRAME_BYTES_MAX);
+    samples.add_all("state::isolations::Authority", authorities(), COMMAND_FRAME_BYTES_MAX);
+    samples.add("state::isolations::Isolation", isolation(), COMMAND_FRAME_BYTES_MAX);
+    samples.add("admin::CaseSeen", case(), ADMIN_FRAME_BYTES_MAX);
     samples.add("tribunal::certificate::Certificate", certificate(), COMMAND_FRAME_BYTES_MAX);
 }

@@ -16,7 +16,7 @@ use stead_proto::state::{SiteVersion, State};
 use crate::commands::{incidents, refusal, signed_order};
 use crate::parts::{CLUSTER, UNIX_MS, config, epoch, genesis, name, plan, public};
 use crate::sample::{Samples, every};
-use crate::{reports, sites};
+use crate::{reports, sites, tribunal};
 
 fn site_version() -> SiteVersion {
     SiteVersion {
@@ -40,6 +40,8 @@ fn state() -> State {
         applied: 70_001,
         digest: [0xd1; 32],
         members: genesis.members.into_iter().map(|member| (member.id, member)).collect(),
+        roster_index: 251,
+        isolations: BTreeMap::from([(NodeId(300), tribunal::isolation())]),
         node_id_max: NodeId(301),
         former_keys: vec![public(97), public(96)],
         operators: genesis.operators,
@@ -130,6 +132,7 @@ fn status() -> Status {
         endpoints: vec![endpoint()],
         transport: transport(),
         rungs: vec![rung(), RungSeen::default()],
+        cases: vec![tribunal::case()],
     }
 }
 

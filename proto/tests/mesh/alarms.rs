@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::world::{World, settled};
+use crate::world::{World, unjudged};
 use stead_proto::codec;
 use stead_proto::command::Command;
 use stead_proto::detect::{Detector, Inbound, Level};
@@ -94,7 +94,7 @@ fn notes_about(world: &World, matter: &Matter) -> usize {
 
 #[test]
 fn an_outbound_flood_is_told_line_by_line_and_closed_with_its_figures() {
-    let (mut world, _) = settled(3);
+    let (mut world, _) = unjudged(3);
     // The leader's own flood is told like that of any other.
     for node in [world.leader.unwrap(), TWO, NodeId(3)] {
         let matter = Matter::OutboundFlood(node);
@@ -140,7 +140,7 @@ fn an_outbound_flood_is_told_line_by_line_and_closed_with_its_figures() {
 
 #[test]
 fn a_flood_that_comes_back_is_a_second_incident() {
-    let (mut world, _) = settled(3);
+    let (mut world, _) = unjudged(3);
     for count in 1..=3 {
         tell(&mut world, TWO, &flooding());
         tell(&mut world, TWO, &ended(&flooding()));
@@ -152,7 +152,7 @@ fn a_flood_that_comes_back_is_a_second_incident() {
 
 #[test]
 fn a_flood_that_no_limit_holds_says_so() {
-    let (mut world, _) = settled(3);
+    let (mut world, _) = unjudged(3);
     tell(&mut world, TWO, &TrafficSeen { posture: Posture::Unlimited, ..flooding() });
     let incident = only(&world, &Matter::OutboundFlood(TWO));
     assert_eq!(
@@ -163,7 +163,7 @@ fn a_flood_that_no_limit_holds_says_so() {
 
 #[test]
 fn an_inbound_flood_is_no_fault_of_its_node_and_closed_with_its_figures() {
-    let (mut world, holder) = settled(3);
+    let (mut world, holder) = unjudged(3);
     let matter = Matter::InboundFlood(TWO);
     tell(&mut world, TWO, &attacked());
     let mut shielded = attacked();
@@ -200,7 +200,7 @@ fn an_inbound_flood_is_no_fault_of_its_node_and_closed_with_its_figures() {
 
 #[test]
 fn a_lost_sensor_is_told_until_it_sees_again() {
-    let (mut world, _) = settled(3);
+    let (mut world, _) = unjudged(3);
     let matter = Matter::SensorBlind(TWO);
     let meddled = "our filter at tc egress was removed, and is back";
     let blind = TrafficSeen {
@@ -229,7 +229,7 @@ fn a_lost_sensor_is_told_until_it_sees_again() {
 
 #[test]
 fn a_lost_node_keeps_its_incident_open_until_it_is_back_and_says_that_it_is_over() {
-    let (mut world, _) = settled(3);
+    let (mut world, _) = unjudged(3);
     world.leader = Some(ONE);
     world.run_ms(1_000);
     let flood = Matter::OutboundFlood(TWO);
@@ -248,7 +248,7 @@ fn a_lost_node_keeps_its_incident_open_until_it_is_back_and_says_that_it_is_over
 
 #[test]
 fn a_removed_nodes_incidents_are_closed() {
-    let (mut world, _) = settled(3);
+    let (mut world, _) = unjudged(3);
     world.leader = Some(ONE);
     world.run_ms(1_000);
     let mut all = attacked();
@@ -279,7 +279,7 @@ fn a_removed_nodes_incidents_are_closed() {
 
 #[test]
 fn a_flood_of_an_hour_writes_no_more_than_its_first_minute() {
-    let (mut world, _) = settled(3);
+    let (mut world, _) = unjudged(3);
     let mut all = attacked();
     (all.flood, all.posture, all.blinded) =
         (flooding().flood, Posture::Throttled, vec![Detector::Conservation]);
@@ -302,7 +302,7 @@ fn a_flood_of_an_hour_writes_no_more_than_its_first_minute() {
 
 #[test]
 fn a_node_that_names_ever_new_targets_fills_one_incident_and_then_the_log_no_more() {
-    let (mut world, _) = settled(3);
+    let (mut world, _) = unjudged(3);
     let matter = Matter::OutboundFlood(TWO);
     let mut quiet = 0;
     for number in 0..100 {

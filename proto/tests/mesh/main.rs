@@ -4,6 +4,7 @@
 
 mod alarms;
 mod faults;
+mod judging;
 mod roster;
 mod takeover;
 mod world;

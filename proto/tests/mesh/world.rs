@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use stead_proto::codec;
@@ -21,6 +22,7 @@ use stead_proto::sign::SecretKey;
 use stead_proto::site::{Driver, EndpointSpec, HoldingText, Site};
 use stead_proto::state::State;
 use stead_proto::time::{Instant, Span};
+use stead_proto::tribunal::Certificate;
 use zeroize::Zeroizing;
 
 pub(crate) const LEASE_MS: u32 = 350;
@@ -28,6 +30,11 @@ pub(crate) const HOP: Span = Span::from_ms(1);
 
 pub(crate) fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&Zeroizing::new([seed; 32]))
+}
+
+/// Where a node is, by the roster.
+pub(crate) fn home(id: NodeId) -> IpAddr {
+    IpAddr::from([198, 51, 100, id.0 as u8])
 }
 
 pub(crate) fn www() -> Name {
@@ -44,7 +51,7 @@ pub(crate) fn member(id: u64) -> Member {
         name: format!("n{id}").parse().unwrap(),
         key: key(id as u8).public(),
         role: Role::Voter,
-        addresses: Vec::new(),
+        addresses: vec![SocketAddr::new(home(NodeId(id)), 7832)],
         standing: Standing::Active,
     }
 }
@@ -77,6 +84,10 @@ pub(crate) struct Node {
     pub(crate) incarnation: u64,
     pub(crate) applied: usize,
     pub(crate) memories: Memories,
+    pub(crate) certificates: Vec<Certificate>,
+    /// Whom its agent refuses and has no connection with.
+    pub(crate) refused: BTreeSet<NodeId>,
+    pub(crate) quarantined: bool,
     pub(crate) healthy: bool,
     pub(crate) holding_page: bool,
     pub(crate) joined: bool,
@@ -106,6 +117,10 @@ pub(crate) struct World {
     /// The terms of peers that a leader let count.
     pub(crate) admitted: Vec<u64>,
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    /// Where the sessions of a node come from, if not from its home.
+    pub(crate) elsewhere: BTreeMap<NodeId, IpAddr>,
+    /// Who takes in no datagrams: what is said to it changes nothing.
+    pub(crate) deaf: BTreeSet<NodeId>,
 }
 
 impl World {
@@ -125,6 +140,8 @@ impl World {
             uplink: Uplink::Trusted,
             admitted: Vec::new(),
             cut: BTreeSet::new(),
+            elsewhere: BTreeMap::new(),
+            deaf: BTreeSet::new(),
         };
         for id in (1..=nodes).map(NodeId) {
             world.join(id, None);
@@ -140,6 +157,9 @@ impl World {
             incarnation: 0,
             applied: 0,
             memories: Memories::default(),
+            certificates: Vec::new(),
+            refused: BTreeSet::new(),
+            quarantined: false,
             healthy: true,
             holding_page: false,
             joined: false,
@@ -171,6 +191,7 @@ impl World {
         let records = Records::resume(node.records.clone(), BootId([1; 16]), applied as u64, newborn, now);
         node.incarnation += 1;
         node.joined = false;
+        node.refused = BTreeSet::new();
         let start = Start {
             me: id,
             key: key(id.0 as u8),
@@ -179,6 +200,7 @@ impl World {
             own,
             incarnation: node.incarnation,
             memories: node.memories.clone(),
+            certificates: node.certificates.clone(),
             election_timeout: Span::from_ms(1_000),
             seed: id.0,
             gate: GateSeen { rung: "test".into(), slack_ms: node.slack_ms, shortfalls: Vec::new() },
@@ -235,13 +257,14 @@ impl World {
 
     /// Everybody who can reach the leader learns the state.
     pub(crate) fn publish(&mut self) {
-        let Some(leader) = self.leader else { return };
+        if self.leader.is_none() {
+            return;
+        }
         let state = Arc::new(self.state_at(self.log.len()));
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {
             let member = state.members.contains_key(&id);
-            if member && self.nodes[&id].mesh.is_some() && (id == leader || !self.cut.contains(&(leader, id)))
-            {
+            if member && self.nodes[&id].mesh.is_some() && self.follows(id) {
                 self.nodes.get_mut(&id).unwrap().applied = self.log.len();
                 self.push(self.now.after(HOP), id, Event::State(state.clone()));
             }
@@ -253,7 +276,7 @@ impl World {
         let voters: BTreeSet<NodeId> = self.nodes.keys().copied().collect();
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for id in ids {
-            let reaches = self.leader.is_some_and(|l| l == id || !self.cut.contains(&(l, id)));
+            let reaches = self.follows(id);
             let index = self.nodes[&id].applied as u64;
             let facts = RaftFacts {
                 term: self.nodes[&id].term,
@@ -271,6 +294,13 @@ impl World {
                 self.push(self.now, id, Event::LeaderHeard);
             }
         }
+    }
+
+    /// Whether a node hears the leader, and listens to it.
+    pub(crate) fn follows(&self, id: NodeId) -> bool {
+        self.leader.is_some_and(|l| {
+            l == id || !(self.cut.contains(&(l, id)) || self.nodes[&id].refused.contains(&l))
+        })
     }
 
     pub(crate) fn push(&mut self, at: Instant, to: NodeId, event: Event) {
@@ -333,14 +363,15 @@ impl World {
         match effect {
             Effect::Remember(records) => self.node(id).records = Some(records),
             Effect::Send { to, bytes } => {
-                if !self.cut.contains(&(id, to)) {
+                if !self.cut.contains(&(id, to)) && !self.deaf.contains(&to) {
                     self.push(arrival, to, Event::Datagram { from: id, bytes });
                 }
             }
             Effect::Report(bytes) => {
                 let others: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
                 for to in others.into_iter().filter(|to| !self.cut.contains(&(id, *to))).collect::<Vec<_>>() {
-                    self.push(arrival, to, Event::Report { from: id, bytes: bytes.clone() });
+                    let at = Some(self.elsewhere.get(&id).copied().unwrap_or(home(id)));
+                    self.push(arrival, to, Event::Report { from: id, at, bytes: bytes.clone() });
                 }
             }
             Effect::Serve { serving, .. } => self.node(id).gate = serving.until,
@@ -353,7 +384,8 @@ impl World {
                 self.publish();
             }
             Effect::Propose { ticket, command } => {
-                let done = self.leader == Some(id);
+                let following = self.nodes.keys().filter(|node| self.follows(**node)).count();
+                let done = self.leader == Some(id) && 2 * following > self.nodes.len();
                 if done {
                     self.commit(&command);
                 }
@@ -362,6 +394,9 @@ impl World {
             Effect::Follow { .. } | Effect::License => {}
             Effect::Admit { term, .. } => self.admitted.push(term),
             Effect::KeepMemories(memories) => self.node(id).memories = memories,
+            Effect::CutOff(member) => drop(self.node(id).refused.insert(member.id)),
+            Effect::KeepCertificates(certificates) => self.node(id).certificates = certificates,
+            Effect::Quarantine => self.node(id).quarantined = true,
             Effect::Join => self.node(id).joined = true,
             Effect::Lost { seen } => panic!("{id} lost: {seen:?}"),
         }
@@ -408,5 +443,16 @@ pub(crate) fn settled(nodes: u64) -> (World, NodeId) {
     let (holder, _) = world.until_served(None, 5_000);
     world.run_ms(3_000);
     assert_eq!(world.holders(), [holder]);
+    (world, holder)
+}
+
+/// The same in a mesh that leaves judging to its operators.
+pub(crate) fn unjudged(nodes: u64) -> (World, NodeId) {
+    let (mut world, holder) = settled(nodes);
+    let state = world.state_at(world.log.len());
+    let mut site = state.site.clone();
+    site.charter.isolate = false;
+    world.order(Act::Apply { base: state.site_version, site: Box::new(site), text: String::new() });
+    world.run_ms(1_000);
     (world, holder)
 }

@@ -1,0 +1,149 @@
+//! Who was cut off, in this host's firewall: nothing comes from or goes to the addresses that the roster gives him.
+//!
+//! Behind the transport, which refuses his key, and quicker to say no: a host that floods its peers meets a rule, not
+//! a handshake. Whoever moved to another address still has no accepted key.
+//!
+//! **Invariant.** No address is dropped that somebody else has as well: another node, an endpoint, this machine. The
+//! rules stay when the agent ends; the next one replaces or removes them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use stead_proto::id::NodeId;
+use stead_proto::state::State;
+use tokio::sync::watch;
+
+use crate::nft;
+
+/// Keeps the rules as the core and the state want them, until the core is gone.
+pub(super) async fn run(
+    mut outcasts: watch::Receiver<BTreeSet<NodeId>>,
+    states: watch::Receiver<Arc<State>>,
+    instance: String,
+) {
+    let table = table(&instance);
+    let mut dropped = None;
+    loop {
+        let wanted = addresses(&states.borrow(), &outcasts.borrow_and_update());
+        if dropped.as_ref() != Some(&wanted) {
+            let (name, set) = (table.clone(), wanted.clone());
+            let done = tokio::task::spawn_blocking(move || put(&name, &set)).await;
+            match done {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => tracing::warn!(
+                    ?wanted,
+                    why,
+                    "the firewall does not drop who was cut off; his key is refused all the same"
+                ),
+                Err(_) => tracing::error!("setting the firewall ended in a panic"),
+            }
+            dropped = Some(wanted);
+        }
+        if outcasts.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// The addresses that only outcasts have.
+fn addresses(state: &State, outcasts: &BTreeSet<NodeId>) -> BTreeSet<IpAddr> {
+    let of = |out: bool| {
+        let members = state.members.values().filter(move |member| outcasts.contains(&member.id) == out);
+        members.flat_map(|member| member.addresses.iter().map(|address| address.ip().to_canonical()))
+    };
+    let endpoints = state.site.endpoints.values().map(|spec| spec.address);
+    let shared: BTreeSet<IpAddr> = of(false).chain(endpoints).collect();
+    of(true).filter(|ip| !shared.contains(ip) && !ip.is_loopback() && !ip.is_unspecified()).collect()
+}
+
+/// The same for each start of this agent, and for no other agent of this host.
+fn table(instance: &str) -> String {
+    let name: String = instance.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("stead_outcasts_{}", name.to_lowercase())
+}
+
+fn put(table: &str, wanted: &BTreeSet<IpAddr>) -> Result<(), String> {
+    if !wanted.is_empty() {
+        return nft::run(&ruleset(table, wanted));
+    }
+    match nft::list(&["list", "table", "inet", table]) {
+        Ok(_) => nft::run(&format!("delete table inet {table}\n")),
+        // There is none, or nft is missing: nothing to do in either case.
+        Err(_) => Ok(()),
+    }
+}
+
+/// One transaction that replaces whatever there was.
+fn ruleset(table: &str, wanted: &BTreeSet<IpAddr>) -> String {
+    let list = |v4: bool| {
+        let all = wanted.iter().filter(|ip| ip.is_ipv4() == v4).map(ToString::to_string);
+        all.collect::<Vec<_>>().join(", ")
+    };
+    let (v4, v6) = (list(true), list(false));
+    let rules = |verb: &str| {
+        let rule = |family: &str, set: &str| match set {
+            "" => String::new(),
+            set => format!("    {family} {verb} {{ {set} }} counter drop\n"),
+        };
+        format!("{}{}", rule("ip", &v4), rule("ip6", &v6))
+    };
+    format!(
+        "table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n  chain from {{\n    type filter hook \
+         prerouting priority raw; policy accept;\n{}  }}\n  chain to {{\n    type filter hook output priority raw; policy \
+         accept;\n{}  }}\n}}\n",
+        rules("saddr"),
+        rules("daddr")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use stead_proto::genesis::Genesis;
+    use stead_proto::id::{ClusterId, PublicKey};
+    use stead_proto::roster::{Member, Role, Standing};
+    use stead_proto::site::Site;
+
+    fn member(id: u8, addresses: &[&str]) -> Member {
+        Member {
+            id: NodeId(id.into()),
+            name: format!("n{id}").parse().unwrap(),
+            key: PublicKey([id; 32]),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            role: Role::Voter,
+            standing: Standing::Active,
+        }
+    }
+
+    #[test]
+    fn an_address_that_somebody_else_has_as_well_is_not_dropped() {
+        let members = vec![
+            member(1, &["192.0.2.1:7832", "[2001:db8::1]:7832"]),
+            member(2, &["192.0.2.1:7833", "198.51.100.2:7832"]),
+            member(3, &["127.0.0.1:7832", "[::ffff:198.51.100.3]:7832"]),
+        ];
+        let (operators, site) = (BTreeMap::new(), Site::default());
+        let genesis = Genesis { nonce: [0; 16], members, operators, site };
+        let state = State::begin(ClusterId([0; 32]), &genesis);
+        let dropped = |outcasts: &[u64]| {
+            let outcasts = outcasts.iter().copied().map(NodeId).collect();
+            addresses(&state, &outcasts).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(dropped(&[]), Vec::<String>::new());
+        assert_eq!(dropped(&[1]), ["2001:db8::1"], "the other one is node 2's, too");
+        assert_eq!(dropped(&[1, 2]), ["192.0.2.1", "198.51.100.2", "2001:db8::1"]);
+        assert_eq!(dropped(&[3]), ["198.51.100.3"], "never this machine");
+    }
+
+    #[test]
+    fn the_rules_name_each_address_in_both_directions() {
+        let wanted = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
+        let rules = ruleset(&table("Cluster(ab01)-n1"), &wanted);
+        for rule in ["ip saddr { 192.0.2.1 }", "ip daddr { 192.0.2.1 }", "ip6 daddr { 2001:db8::1 }"] {
+            assert!(rules.contains(rule), "{rules}");
+        }
+        assert!(rules.starts_with("table inet stead_outcasts_clusterab01n1\ndelete table"), "{rules}");
+    }
+}

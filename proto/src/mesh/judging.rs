@@ -1,0 +1,380 @@
+//! This node's part in the [tribunal](crate::tribunal): what it finds against others, what it says and hears, and
+//! cutting off who was convicted.
+//!
+//! ```text
+//! reports that confess ─▶ findings ─▶ tribunal ─▶ testimonies, to everybody and again ─▶ certificate ─▶ cut off
+//! an operator's order, committed ─────────────────────────────────────────────────────────────────▶ cut off
+//! ```
+//!
+//! Only testimonies travel between the cores, in datagrams, said again to whoever does not report that he has acted;
+//! each node puts the certificate together by itself. The leader records it in the log, for those who come later.
+//!
+//! **Invariant.** From the event that convicts a node on, nothing that it says counts here: no datagram, no report, no
+//! vote. A promise that it was given runs out by itself (DESIGN §11 P7). A confession counts only if it came on a session
+//! that was opened from an address of the roster (P11).
+//!
+//! Deliberately absent: probes of the accused (host key, ports, content), silence, and floods seen from here: they will
+//! be findings like the others.
+
+use super::{Effect, Mesh, Now, Phase, send};
+use crate::admin::CaseSeen;
+use crate::command::Command;
+use crate::detect::Level;
+use crate::id::NodeId;
+use crate::limits::{PATIENCE, TESTIMONIES_PER_SECOND_MAX};
+use crate::message::Message;
+use crate::report::{self, Report};
+use crate::sign::{SecretKey, Signed};
+use crate::state::State;
+use crate::time::{Instant, Span};
+use crate::tribunal::{Certificate, Facts, Ground, Output, Rules, Sanction, Testimony, Tribunal};
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
+use core::net::IpAddr;
+
+/// How long a node has to confess before it is taken at its word: an operator who scans for a moment is no flood.
+const CONFESSED_FOR: Span = Span::from_ms(1_000);
+/// How long a confession counts after which nothing came any more.
+const CONFESSION_LASTS: Span = Span::from_ms(10_000);
+/// How often this node looks and judges while there is anything to judge.
+const JUDGE_EVERY: Span = Span::from_ms(250);
+/// How often it says again what others may have missed.
+const TELL_EVERY: Span = Span::from_ms(500);
+
+/// What this node has against others, and what came of it.
+#[derive(Debug)]
+pub(super) struct Judging {
+    tribunal: Tribunal,
+    /// Who was cut off already.
+    outcasts: BTreeSet<NodeId>,
+    confessions: BTreeMap<NodeId, Confession>,
+    /// Testimonies that each session brought, and since when they are counted.
+    brought: BTreeMap<NodeId, (Instant, u32)>,
+    demotes_me: bool,
+    due: Instant,
+    told: Instant,
+}
+
+/// Reports in which a node's own detectors convict it.
+#[derive(Clone, Copy, Debug)]
+struct Confession {
+    first: Instant,
+    last: Instant,
+    /// The last one, and where its session was opened from.
+    report: [u8; 32],
+    at: Option<IpAddr>,
+}
+
+impl Judging {
+    pub(super) fn new(me: NodeId, state: &State, certificates: Vec<Certificate>, key: &SecretKey) -> Self {
+        let mut tribunal = Tribunal::new(me, state.cluster, state.electorate(), Rules::SOUND);
+        tribunal.recorded(state.isolations.keys().copied().collect());
+        let voters = &state.config.voters;
+        let facts = Facts { now: Instant::ZERO, unix_ms: 0, well: false, leader: None, voters, key };
+        for certificate in certificates {
+            // What does not hold any more is not this node's to enforce; what follows is enforced at the first event.
+            let _ = tribunal.certified(&facts, certificate, &mut Vec::new());
+        }
+        Self {
+            tribunal,
+            outcasts: BTreeSet::new(),
+            confessions: BTreeMap::new(),
+            brought: BTreeMap::new(),
+            demotes_me: false,
+            due: Instant::NEVER,
+            told: Instant::ZERO,
+        }
+    }
+
+    pub(super) const fn deadline(&self) -> Instant {
+        self.due
+    }
+
+    pub(super) const fn outcasts(&self) -> &BTreeSet<NodeId> {
+        &self.outcasts
+    }
+
+    /// Whether this node may hold nothing for the time being.
+    pub(super) const fn demotes_me(&self) -> bool {
+        self.demotes_me
+    }
+
+    /// The log has come further.
+    pub(super) fn follow(&mut self, state: &State) {
+        self.tribunal.elect(state.electorate());
+        self.tribunal.recorded(state.isolations.keys().copied().collect());
+        self.outcasts.retain(|node| state.members.contains_key(node));
+        self.brought.retain(|node, _| state.members.contains_key(node));
+        self.confessions.retain(|node, _| state.members.contains_key(node));
+    }
+
+    /// A report that was verified, and where its session was opened from.
+    pub(super) fn note(
+        &mut self,
+        now: Instant,
+        report: &Report,
+        at: Option<IpAddr>,
+        signed: &Signed<Report>,
+    ) {
+        let flood = report.traffic.flood.as_ref();
+        let confesses =
+            flood.is_some_and(|flood| flood.ended_unix_ms.is_none() && flood.worst == Level::Convict);
+        if !confesses {
+            self.confessions.remove(&report.from);
+            return;
+        }
+        let first = self.confessions.get(&report.from).map_or(now, |known| known.first);
+        let confession = Confession { first, last: now, report: report::link(signed), at };
+        self.confessions.insert(report.from, confession);
+        self.due = self.due.min(first.after(CONFESSED_FOR).max(now));
+    }
+
+    /// The open cases, for operators.
+    pub(super) fn cases(&self, now: Instant) -> Vec<CaseSeen> {
+        let cases = self.tribunal.cases().map(|(subject, opened, testimonies)| CaseSeen {
+            subject: subject.node,
+            open_ms: now.since(opened).as_ms(),
+            demoted: self.tribunal.is_demoted(now, subject.node),
+            testimonies: testimonies.cloned().collect(),
+        });
+        cases.collect()
+    }
+
+    /// Whether one more testimony of this session may cost a signature.
+    fn may_bring(&mut self, now: Instant, from: NodeId) -> bool {
+        let (since, count) = self.brought.entry(from).or_insert((now, 0));
+        if now.since(*since) >= Span::from_ms(1_000) {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= TESTIMONIES_PER_SECOND_MAX
+    }
+
+    fn grounds(&self, now: Instant, state: &State, node: NodeId) -> Vec<Ground> {
+        let lasting = |confession: &&Confession| {
+            now.since(confession.first) >= CONFESSED_FOR && now.since(confession.last) < CONFESSION_LASTS
+        };
+        let Some(confession) = self.confessions.get(&node).filter(lasting) else { return Vec::new() };
+        let mut grounds = Vec::from([Ground::Confession { report: confession.report }]);
+        let addresses = state.members.get(&node).into_iter().flat_map(|member| &member.addresses);
+        if confession.at.is_some_and(|at| addresses.into_iter().any(|address| address.ip() == at)) {
+            grounds.push(Ground::AtHome);
+        }
+        grounds
+    }
+}
+
+impl Mesh {
+    /// Whether a node is in the roster and not cut off.
+    pub(super) fn trusts(&self, node: NodeId) -> bool {
+        self.state.members.contains_key(&node)
+            && !self.state.is_isolated(node)
+            && !self.judging.outcasts.contains(&node)
+    }
+
+    /// The others that this node trusts.
+    pub(super) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.state.members.keys().copied().filter(|node| *node != self.me && self.trusts(*node))
+    }
+
+    pub(super) fn is_demoted(&self, now: Instant, node: NodeId) -> bool {
+        self.judging.tribunal.is_demoted(now, node)
+    }
+
+    /// Somebody's word against somebody came in.
+    pub(super) fn hear_testimony(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        signed: Signed<Testimony>,
+        out: &mut Vec<Effect>,
+    ) {
+        if !matches!(self.phase, Phase::Running) || !self.judging.may_bring(now.at, from) {
+            return;
+        }
+        // What does not count changes nothing; the session's budget bounds what it costs.
+        self.with_tribunal(now, out, |tribunal, facts, outputs| {
+            let _ = tribunal.heard(facts, signed, outputs);
+        });
+        self.judging.due = self.judging.due.min(now.at.after(JUDGE_EVERY));
+    }
+
+    /// Looks at everybody, judges, and says again what others may have missed.
+    pub(super) fn judge_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if now.at < self.judging.due {
+            return;
+        }
+        let found = self.findings(now.at);
+        self.with_tribunal(now, out, |tribunal, facts, outputs| {
+            tribunal.found(facts, found, outputs);
+            tribunal.tick(facts, outputs);
+        });
+        self.tell_again(now.at, out);
+        self.demote_me(now.at, out);
+        self.cut_off_the_isolated(now.at, out);
+        let judging = &self.judging;
+        let busy = judging.demotes_me
+            || !judging.confessions.is_empty()
+            || judging.tribunal.cases().next().is_some()
+            || self.peers().any(|peer| self.hears(now.at, peer) && !self.has_acted(peer));
+        self.judging.due = if busy { now.at.after(JUDGE_EVERY) } else { Instant::NEVER };
+    }
+
+    /// Cuts off everybody whose isolation this node has come to know of, by a certificate or by the log.
+    pub(super) fn cut_off_the_isolated(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let isolated = self.judging.tribunal.isolated();
+        let new: Vec<NodeId> = isolated.difference(&self.judging.outcasts).copied().collect();
+        for node in &new {
+            let Some(member) = self.state.members.get(node).cloned() else { continue };
+            self.judging.outcasts.insert(*node);
+            self.judging.confessions.remove(node);
+            if *node == self.me {
+                self.stop(now, out);
+                self.phase = Phase::CutOff;
+                out.push(Effect::Quarantine);
+                continue;
+            }
+            out.push(Effect::CutOff(alloc::boxed::Box::new(member)));
+            if self.raft.leader == Some(*node) {
+                self.election.forsake_leader(now);
+            }
+        }
+        if !new.is_empty() {
+            self.forget_strangers();
+            self.reporter.hurry();
+            self.duties.hurry(now);
+            self.judging.due = self.judging.due.min(now.after(JUDGE_EVERY));
+            self.reconsider_all(now, out);
+        }
+    }
+
+    /// Isolations that are not in the log yet, and can be.
+    pub(super) fn unrecorded(&self, unix_ms: u64) -> Vec<Command> {
+        let certificates = self.judging.tribunal.certificates();
+        certificates
+            .filter(|certificate| self.state.check_certificate(certificate).is_ok())
+            .map(|certificate| Command::Isolate { certificate: certificate.clone(), unix_ms })
+            .collect()
+    }
+
+    /// What this node finds against each of the others; nothing against most of them.
+    fn findings(&self, now: Instant) -> Vec<(NodeId, Vec<Ground>)> {
+        self.peers().map(|peer| (peer, self.judging.grounds(now, &self.state, peer))).collect()
+    }
+
+    /// Whether this node trusts what it sees: it was not stalled, and hears at least half of the other voters.
+    fn is_well(&self, now: Instant) -> bool {
+        let others =
+            || self.state.config.voters.iter().filter(|voter| **voter != self.me && self.trusts(**voter));
+        let heard = others().filter(|voter| self.hears(now, **voter)).count();
+        now >= self.stalled_until && 2 * heard >= others().count()
+    }
+
+    fn hears(&self, now: Instant, peer: NodeId) -> bool {
+        self.heard.get(&peer).is_some_and(|at| now.since(*at) < PATIENCE)
+    }
+
+    /// A peer reported: if it has not acted on all that this node has, it is told again.
+    pub(super) fn tell_if_it_lags(&mut self, now: Instant, peer: NodeId) {
+        if !self.has_acted(peer) {
+            self.judging.due = self.judging.due.min(now.after(JUDGE_EVERY));
+        }
+    }
+
+    fn with_tribunal(
+        &mut self,
+        now: Now,
+        out: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Tribunal, &Facts<'_>, &mut Vec<Output>),
+    ) {
+        let mut wanted = self.consult(now, act);
+        while let Some(output) = wanted.pop_front() {
+            match output {
+                // It asks so at most once a second.
+                Output::Look => {
+                    let found = self.findings(now.at);
+                    wanted.extend(self.consult(now, |tribunal, facts, outputs| {
+                        tribunal.found(facts, found, outputs);
+                    }));
+                }
+                Output::Tell(signed) => self.tell(&signed, out),
+                Output::Publish(_) => {
+                    let certificates = self.judging.tribunal.certificates().cloned().collect();
+                    out.push(Effect::KeepCertificates(certificates));
+                }
+                Output::Enforce(verdict) if verdict.sanction == Sanction::Demote => {
+                    self.judging.due = self.judging.due.min(now.at.after(JUDGE_EVERY));
+                    self.demote_me(now.at, out);
+                }
+                // The first is carried out with whatever else is due; the second asks why somebody is silent, and
+                // silence is nothing that this node finds.
+                Output::Enforce(_) | Output::Challenge(_) => {}
+            }
+        }
+    }
+
+    fn consult(
+        &mut self,
+        now: Now,
+        act: impl FnOnce(&mut Tribunal, &Facts<'_>, &mut Vec<Output>),
+    ) -> VecDeque<Output> {
+        let well = self.is_well(now.at);
+        let facts = Facts {
+            now: now.at,
+            unix_ms: now.unix_ms,
+            well,
+            leader: self.raft.leader,
+            voters: &self.state.config.voters,
+            key: &self.reporter.key,
+        };
+        let mut outputs = Vec::new();
+        act(&mut self.judging.tribunal, &facts, &mut outputs);
+        outputs.into()
+    }
+
+    /// To everybody, the accused among them: what he knows by himself costs no certificate's way to him.
+    fn tell(&self, signed: &Signed<Testimony>, out: &mut Vec<Effect>) {
+        for peer in self.peers() {
+            send(out, peer, &Message::Testimony(signed.clone()));
+        }
+    }
+
+    /// Says again what is said in open cases; and to those who have not acted, what convicts whom.
+    fn tell_again(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        if now.since(self.judging.told) < TELL_EVERY {
+            return;
+        }
+        self.judging.told = now;
+        for signed in self.judging.tribunal.testimonies() {
+            self.tell(signed, out);
+        }
+        for peer in self.peers().filter(|peer| !self.has_acted(*peer)) {
+            let missing =
+                self.judging.outcasts.iter().filter(|outcast| !self.reports_outcast(peer, **outcast));
+            let certificates = missing.filter_map(|outcast| self.judging.tribunal.certificate(*outcast));
+            for signed in certificates.flat_map(Certificate::testimonies) {
+                send(out, peer, &Message::Testimony(signed.clone()));
+            }
+        }
+    }
+
+    /// Whether a peer says that it has cut off all whom this node has.
+    fn has_acted(&self, peer: NodeId) -> bool {
+        self.judging.outcasts.iter().all(|outcast| self.reports_outcast(peer, *outcast))
+    }
+
+    fn reports_outcast(&self, peer: NodeId, outcast: NodeId) -> bool {
+        self.rows.get(&peer).is_some_and(|row| row.report.isolated.contains(&outcast))
+    }
+
+    fn demote_me(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let demoted = self.judging.tribunal.is_demoted(now, self.me);
+        if demoted != self.judging.demotes_me {
+            self.judging.demotes_me = demoted;
+            self.reporter.hurry();
+            self.reconsider_all(now, out);
+        }
+    }
+}
