@@ -107,6 +107,7 @@ fn bench(options: &Options, lease_ms: u32, directory: &Path) -> anyhow::Result<b
             directory,
             gate: None,
             family,
+            judges: true,
         })
     };
     let mut rehearsal = begin()?;

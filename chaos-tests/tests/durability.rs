@@ -145,6 +145,7 @@ fn everything_acknowledged_survives_the_death_of_all() {
         directory: directory.clone(),
         gate: None,
         family: Family::Ip4,
+        judges: true,
     };
     let mut stage = Stage::raise(&cast).expect("the mesh comes up");
     stage.until_served().expect("somebody serves");

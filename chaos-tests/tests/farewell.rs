@@ -32,6 +32,7 @@ fn an_agent_that_is_asked_to_stop_is_succeeded_long_before_its_lease_would_end()
         directory: files.0.clone(),
         gate: None,
         family: Family::Ip4,
+        judges: true,
     };
     let mut stage = Stage::raise(&cast).unwrap();
     stage.until_served().unwrap();

@@ -31,7 +31,15 @@ fn rehearsal(gate: Option<&str>, family: Family) -> (Rehearsal, PathBuf, MutexGu
     let parent = tempfile::tempdir().expect("a directory for the mesh").keep();
     let directory = scratch(&parent).expect("a directory for the mesh");
     let program = env!("CARGO_BIN_EXE_stead_under_test").into();
-    let cast = Cast { nodes: 3, lease_ms: 350, program, directory, gate: gate.map(Into::into), family };
+    let cast = Cast {
+        nodes: 3,
+        lease_ms: 350,
+        program,
+        directory,
+        gate: gate.map(Into::into),
+        family,
+        judges: true,
+    };
     (Rehearsal::begin(&cast).expect("the mesh comes up"), parent, alone)
 }
 

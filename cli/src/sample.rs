@@ -339,6 +339,7 @@ fn answer(id: u64, state: &State) -> Status {
         },
         rungs: rungs(),
         cases: Vec::new(),
+        evidence: Vec::new(),
     }
 }
 

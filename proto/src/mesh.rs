@@ -18,6 +18,7 @@ mod reports;
 mod status;
 
 pub use event::{Effect, Event, Now, RaftFacts, Serving, Uplink};
+pub use judging::Conviction;
 pub use records::Records;
 
 use crate::election::{self, Election};
@@ -32,7 +33,6 @@ use crate::report::{GateSeen, Report, ServiceSeen, Unwell};
 use crate::sign::{SecretKey, Signed};
 use crate::state::State;
 use crate::time::{Instant, Span};
-use crate::tribunal::Certificate;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
@@ -63,8 +63,8 @@ pub struct Start {
     pub incarnation: u64,
     /// What this node saw of the others before.
     pub memories: Memories,
-    /// The certificates that it kept.
-    pub certificates: Vec<Certificate>,
+    /// The convictions that it kept.
+    pub convictions: Vec<Conviction>,
     /// How long to wait for a leader.
     pub election_timeout: Span,
     /// A random number.
@@ -117,7 +117,7 @@ impl Mesh {
     #[must_use]
     pub fn new(now: Instant, start: Start) -> Self {
         let recall = Recall::new(start.own);
-        let judging = Judging::new(start.me, &start.state, start.certificates, &start.key);
+        let judging = Judging::new(start.me, &start.state, start.convictions, &start.key);
         let mut mesh = Self {
             me: start.me,
             started: now,

@@ -79,6 +79,7 @@ impl Scene {
             directory: files.0.clone(),
             gate: None,
             family: Family::Ip4,
+            judges: true,
         };
         let mut scene = Self {
             stage: Stage::raise_with_room(&cast, hosts)?,

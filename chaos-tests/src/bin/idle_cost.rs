@@ -74,6 +74,7 @@ fn main() -> anyhow::Result<ExitCode> {
         directory: directory.clone(),
         gate: None,
         family: Family::Ip4,
+        judges: true,
     };
     let mut stage = Stage::raise(&cast)?;
     let holder = stage.until_served()?;

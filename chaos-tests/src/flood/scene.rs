@@ -90,7 +90,8 @@ impl Scene {
             program: program.into(),
             directory: directory.into(),
             gate: None,
-            family: Family::Ip4,
+            family: Family::Ip4, // A flood is measured to its end here; who is isolated for it sends none to the end.
+            judges: false,
         };
         let mut stage = Stage::raise_with_room(&cast, ROOM)?;
         stage.until_served()?;

@@ -62,6 +62,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
         directory: directory.0.clone(),
         gate: None,
         family: Family::Ip4,
+        judges: true,
     };
     let mut timeline = Timeline::begin(options.json, options.auto);
     timeline.say(&format!(

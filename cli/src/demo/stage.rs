@@ -49,6 +49,8 @@ pub struct Cast {
     pub gate: Option<String>,
     /// By which addresses the nodes meet and visitors come.
     pub family: Family,
+    /// Whether the nodes may isolate one of theirs by themselves.
+    pub judges: bool,
 }
 
 /// One node on the stage.
@@ -122,6 +124,8 @@ impl Stage {
             })
         };
         let nodes = (0..cast.nodes).map(node).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut site = sample_site(address, cast.lease_ms)?;
+        site.charter.isolate = cast.judges;
         let plan = init::Plan {
             nodes,
             operators: vec![
@@ -129,7 +133,7 @@ impl Stage {
                 ("deputy".parse()?, OperatorRole::Admin),
                 ("watcher".parse()?, OperatorRole::Viewer),
             ],
-            site: sample_site(address, cast.lease_ms)?,
+            site,
             out: directory.clone(),
         };
         let written = init::write(&plan)?;

@@ -49,7 +49,7 @@ impl Outbox {
             | Effect::Lost { .. }
             | Effect::HoldingPage { .. }
             | Effect::KeepMemories(_)
-            | Effect::KeepCertificates(_)
+            | Effect::KeepConvictions(_)
             | Effect::CutOff(_)
             | Effect::Quarantine
             | Effect::Remember(_)

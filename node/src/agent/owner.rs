@@ -139,7 +139,7 @@ impl Owner {
                 | Effect::Follow { .. }
                 | Effect::Admit { .. }
                 | Effect::KeepMemories(_)
-                | Effect::KeepCertificates(_)
+                | Effect::KeepConvictions(_)
                 | Effect::Join
                 | Effect::Lost { .. }) => {
                     let dropped = self.worker.give(effect);

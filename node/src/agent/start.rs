@@ -34,7 +34,7 @@ use super::pages::Pages;
 use super::peer::QuicCourier;
 use super::records_file::RecordsFile;
 use super::replica::StateReplica;
-use super::watch::{CERTIFICATES_KEY, MEMORIES_KEY, accepted_keys, view};
+use super::watch::{CONVICTIONS_KEY, MEMORIES_KEY, accepted_keys, view};
 use super::worker::Worker;
 use super::{driver, hints, keeper, links, lookout, outcasts, probing, realtime, socket, watch as watching};
 use crate::clock;
@@ -153,7 +153,7 @@ pub(super) async fn run(
             own,
             incarnation: own.incarnation + 1,
             memories: memories(&consensus)?,
-            certificates: read_meta(&consensus, CERTIFICATES_KEY)?.unwrap_or_default(),
+            convictions: read_meta(&consensus, CONVICTIONS_KEY)?.unwrap_or_default(),
             election_timeout: span(config.election_timeout),
             seed: seed(),
             gate: kernel.seen,
@@ -227,8 +227,8 @@ pub(super) async fn run(
     tasks.spawn(watching::state(me, roster, states, directory, hint_sender, services, event_sender.clone()));
     let (memory_sender, newest_memories) = watch::channel(Memories::default());
     tasks.spawn(keeper::run(consensus.clone(), MEMORIES_KEY, newest_memories));
-    let (certificate_sender, newest_certificates) = watch::channel(Vec::new());
-    tasks.spawn(keeper::run(consensus.clone(), CERTIFICATES_KEY, newest_certificates));
+    let (conviction_sender, newest_convictions) = watch::channel(Vec::new());
+    tasks.spawn(keeper::run(consensus.clone(), CONVICTIONS_KEY, newest_convictions));
     tasks.spawn(driver_ended);
     tasks.spawn(lookout_ended);
     let worker = Worker {
@@ -237,7 +237,7 @@ pub(super) async fn run(
         joined,
         pages: Pages::default(),
         memories: memory_sender,
-        certificates: certificate_sender,
+        convictions: conviction_sender,
     };
     let worker = tokio::spawn(worker.run(effects));
     tracing::info!(node = %me, name = %config.name, cluster = ?cluster, version = super::VERSION, "agent started");

@@ -23,8 +23,8 @@ use crate::transport::{Directory, Transport, Who};
 
 /// The local fact that holds what was seen of the others.
 pub(super) const MEMORIES_KEY: &str = "memories";
-/// The local fact that holds the certificates of everybody who was cut off.
-pub(super) const CERTIFICATES_KEY: &str = "certificates";
+/// The local fact that holds the convictions of everybody who was cut off.
+pub(super) const CONVICTIONS_KEY: &str = "convictions";
 /// How often a leader proves to itself that it still leads.
 const FRESHNESS_ROUND: Duration = Duration::from_millis(100);
 /// How often round-trip times are read.

@@ -9,8 +9,7 @@ use stead_proto::command::{Command, Outcome};
 use stead_proto::id::NodeId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::memory::{Memories, Memory};
-use stead_proto::mesh::{Effect, Event};
-use stead_proto::tribunal::Certificate;
+use stead_proto::mesh::{Conviction, Effect, Event};
 use tokio::sync::{mpsc, watch};
 
 use super::pages::Pages;
@@ -26,7 +25,7 @@ pub(super) struct Worker {
     pub(super) pages: Pages,
     /// For the [`keeper`](super::keeper).
     pub(super) memories: watch::Sender<Memories>,
-    pub(super) certificates: watch::Sender<Vec<Certificate>>,
+    pub(super) convictions: watch::Sender<Vec<Conviction>>,
 }
 
 impl Worker {
@@ -57,8 +56,8 @@ impl Worker {
                 }
                 Effect::HoldingPage { endpoint, spec, on } => self.pages.set(endpoint, *spec, on).await,
                 Effect::KeepMemories(memories) => drop(self.memories.send_replace(memories)),
-                Effect::KeepCertificates(certificates) => {
-                    drop(self.certificates.send_replace(certificates));
+                Effect::KeepConvictions(convictions) => {
+                    drop(self.convictions.send_replace(convictions));
                 }
                 Effect::Join => {
                     tracing::info!("the others remember nothing that this node forgot: taking part");

@@ -1,6 +1,6 @@
 //! What a mesh core is told, and what it wants done.
 
-use super::Records;
+use super::{Conviction, Records};
 use crate::command::Command;
 use crate::id::{Name, NodeId};
 use crate::lookout::TrafficSeen;
@@ -11,7 +11,6 @@ use crate::roster::Member;
 use crate::site::EndpointSpec;
 use crate::state::State;
 use crate::time::Instant;
-use crate::tribunal::Certificate;
 use alloc::{boxed::Box, collections::BTreeSet, string::String, sync::Arc, vec::Vec};
 use core::net::IpAddr;
 
@@ -229,8 +228,8 @@ pub enum Effect {
     KeepMemories(Memories),
     /// Cut a node off: close what is open with it, refuse its key, drop its addresses, for good.
     CutOff(Box<Member>),
-    /// Keep every certificate; durable soon, not now.
-    KeepCertificates(Vec<Certificate>),
+    /// Keep every conviction; durable soon, not now.
+    KeepConvictions(Vec<Conviction>),
     /// This node was convicted: let nothing out of this host but what the operator needs to look after it.
     Quarantine,
     /// The recall is complete: take part in Raft.

@@ -33,6 +33,7 @@ use alloc::{
     vec::Vec,
 };
 use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
 
 /// How long a node has to confess before it is taken at its word: an operator who scans for a moment is no flood.
 const CONFESSED_FOR: Span = Span::from_ms(1_000);
@@ -50,6 +51,8 @@ pub(super) struct Judging {
     /// Who was cut off already.
     outcasts: BTreeSet<NodeId>,
     confessions: BTreeMap<NodeId, Confession>,
+    /// Confessions of those who were cut off.
+    kept: BTreeMap<NodeId, Signed<Report>>,
     /// Testimonies that each session brought, and since when they are counted.
     brought: BTreeMap<NodeId, (Instant, u32)>,
     demotes_me: bool,
@@ -58,29 +61,43 @@ pub(super) struct Judging {
 }
 
 /// Reports in which a node's own detectors convict it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Confession {
     first: Instant,
     last: Instant,
-    /// The last one, and where its session was opened from.
-    report: [u8; 32],
+    /// The first one after it has lasted long enough: what this node swears to.
+    report: Option<Signed<Report>>,
+    /// Where the session of the last one was opened from.
     at: Option<IpAddr>,
 }
 
+/// What this node knows again after a restart: a certificate, and what its own word in it rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conviction {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// The confession that this node swore to; nothing if it saw none itself.
+    pub confession: Option<Signed<Report>>,
+}
+
 impl Judging {
-    pub(super) fn new(me: NodeId, state: &State, certificates: Vec<Certificate>, key: &SecretKey) -> Self {
+    pub(super) fn new(me: NodeId, state: &State, convictions: Vec<Conviction>, key: &SecretKey) -> Self {
         let mut tribunal = Tribunal::new(me, state.cluster, state.electorate(), Rules::SOUND);
         tribunal.recorded(state.isolations.keys().copied().collect());
         let voters = &state.config.voters;
         let facts = Facts { now: Instant::ZERO, unix_ms: 0, well: false, leader: None, voters, key };
-        for certificate in certificates {
+        let mut kept = BTreeMap::new();
+        for Conviction { certificate, confession } in convictions {
             // What does not hold any more is not this node's to enforce; what follows is enforced at the first event.
             let _ = tribunal.certified(&facts, certificate, &mut Vec::new());
+            let of = |signed: Signed<Report>| Some((signed.verify(state.cluster).ok()?.from, signed));
+            kept.extend(confession.and_then(of));
         }
         Self {
             tribunal,
             outcasts: BTreeSet::new(),
             confessions: BTreeMap::new(),
+            kept,
             brought: BTreeMap::new(),
             demotes_me: false,
             due: Instant::NEVER,
@@ -108,6 +125,7 @@ impl Judging {
         self.outcasts.retain(|node| state.members.contains_key(node));
         self.brought.retain(|node, _| state.members.contains_key(node));
         self.confessions.retain(|node, _| state.members.contains_key(node));
+        self.kept.retain(|node, _| state.members.contains_key(node));
     }
 
     /// A report that was verified, and where its session was opened from.
@@ -125,10 +143,32 @@ impl Judging {
             self.confessions.remove(&report.from);
             return;
         }
-        let first = self.confessions.get(&report.from).map_or(now, |known| known.first);
-        let confession = Confession { first, last: now, report: report::link(signed), at };
-        self.confessions.insert(report.from, confession);
-        self.due = self.due.min(first.after(CONFESSED_FOR).max(now));
+        let begun = Confession { first: now, last: now, report: None, at };
+        let confession = self.confessions.entry(report.from).or_insert(begun);
+        (confession.last, confession.at) = (now, at);
+        let lasts = now.since(confession.first) >= CONFESSED_FOR;
+        if lasts && confession.report.is_none() {
+            confession.report = Some(signed.clone());
+            self.due = self.due.min(now);
+        }
+    }
+
+    /// Everything that has to be known again after a restart.
+    fn convictions(&self) -> Vec<Conviction> {
+        let convictions = self.tribunal.isolated().into_iter().filter_map(|node| {
+            let certificate = self.tribunal.certificate(node)?.clone();
+            Some(Conviction { certificate, confession: self.confession(node).cloned() })
+        });
+        convictions.collect()
+    }
+
+    fn confession(&self, node: NodeId) -> Option<&Signed<Report>> {
+        self.kept.get(&node).or_else(|| self.confessions.get(&node)?.report.as_ref())
+    }
+
+    /// The confessions that this node swore to, of those who were cut off.
+    pub(super) fn evidence(&self) -> Vec<Signed<Report>> {
+        self.kept.values().cloned().collect()
     }
 
     /// The open cases, for operators.
@@ -153,11 +193,10 @@ impl Judging {
     }
 
     fn grounds(&self, now: Instant, state: &State, node: NodeId) -> Vec<Ground> {
-        let lasting = |confession: &&Confession| {
-            now.since(confession.first) >= CONFESSED_FOR && now.since(confession.last) < CONFESSION_LASTS
-        };
-        let Some(confession) = self.confessions.get(&node).filter(lasting) else { return Vec::new() };
-        let mut grounds = Vec::from([Ground::Confession { report: confession.report }]);
+        let fresh = |confession: &&Confession| now.since(confession.last) < CONFESSION_LASTS;
+        let Some(confession) = self.confessions.get(&node).filter(fresh) else { return Vec::new() };
+        let Some(signed) = &confession.report else { return Vec::new() };
+        let mut grounds = Vec::from([Ground::Confession { report: report::link(signed) }]);
         let addresses = state.members.get(&node).into_iter().flat_map(|member| &member.addresses);
         if confession.at.is_some_and(|at| addresses.into_iter().any(|address| address.ip() == at)) {
             grounds.push(Ground::AtHome);
@@ -229,7 +268,8 @@ impl Mesh {
         for node in &new {
             let Some(member) = self.state.members.get(node).cloned() else { continue };
             self.judging.outcasts.insert(*node);
-            self.judging.confessions.remove(node);
+            let confession = self.judging.confessions.remove(node).and_then(|confession| confession.report);
+            self.judging.kept.extend(confession.map(|signed| (*node, signed)));
             if *node == self.me {
                 self.stop(now, out);
                 self.phase = Phase::CutOff;
@@ -301,8 +341,7 @@ impl Mesh {
                 }
                 Output::Tell(signed) => self.tell(&signed, out),
                 Output::Publish(_) => {
-                    let certificates = self.judging.tribunal.certificates().cloned().collect();
-                    out.push(Effect::KeepCertificates(certificates));
+                    out.push(Effect::KeepConvictions(self.judging.convictions()));
                 }
                 Output::Enforce(verdict) if verdict.sanction == Sanction::Demote => {
                     self.judging.due = self.judging.due.min(now.at.after(JUDGE_EVERY));

@@ -24,6 +24,7 @@ impl Mesh {
             transport: TransportSeen::default(),
             rungs: Vec::new(),
             cases: self.judging.cases(now.at),
+            evidence: self.judging.evidence(),
         }
     }
 

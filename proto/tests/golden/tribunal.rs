@@ -3,11 +3,13 @@
 use stead_proto::admin::CaseSeen;
 use stead_proto::id::NodeId;
 use stead_proto::limits::{ADMIN_FRAME_BYTES_MAX, COMMAND_FRAME_BYTES_MAX, LEASE_FRAME_BYTES_MAX};
+use stead_proto::mesh::Conviction;
 use stead_proto::sign::{Signed, Statement};
 use stead_proto::state::{Authority, Isolation};
 use stead_proto::tribunal::{Certificate, Ground, Probe, Sanction, Subject, Testimony};
 
 use crate::parts::{CLUSTER, UNIX_MS, key, name, public};
+use crate::reports;
 use crate::sample::{Samples, every};
 
 const SUBJECT: NodeId = NodeId(300);
@@ -71,6 +73,10 @@ pub(crate) fn isolation() -> Isolation {
     Isolation { index: 251, unix_ms: UNIX_MS, by }
 }
 
+fn conviction() -> Conviction {
+    Conviction { certificate: certificate(), confession: reports::signed().pop() }
+}
+
 pub(crate) fn case() -> CaseSeen {
     CaseSeen { subject: SUBJECT, open_ms: 251, demoted: true, testimonies: vec![testimony(2), testimony(3)] }
 }
@@ -85,6 +91,7 @@ pub(crate) fn add(samples: &mut Samples) {
     samples.add("sign::Signed<Testimony>", signed(), LEASE_FRAME_BYTES_MAX);
     samples.add_all("state::isolations::Authority", authorities(), COMMAND_FRAME_BYTES_MAX);
     samples.add("state::isolations::Isolation", isolation(), COMMAND_FRAME_BYTES_MAX);
+    samples.add("mesh::judging::Conviction", conviction(), COMMAND_FRAME_BYTES_MAX);
     samples.add("admin::CaseSeen", case(), ADMIN_FRAME_BYTES_MAX);
     samples.add("tribunal::certificate::Certificate", certificate(), COMMAND_FRAME_BYTES_MAX);
 }

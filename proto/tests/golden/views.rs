@@ -133,6 +133,7 @@ fn status() -> Status {
         transport: transport(),
         rungs: vec![rung(), RungSeen::default()],
         cases: vec![tribunal::case()],
+        evidence: reports::signed(),
     }
 }
 

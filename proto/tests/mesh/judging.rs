@@ -136,7 +136,9 @@ fn who_was_away_learns_of_it_and_who_restarts_has_not_forgotten() {
     world.isolate(away, false);
     until_refused(&mut world, bad, 2_000);
     let back = NodeId(3);
-    assert_eq!(world.nodes[&back].certificates.len(), 1);
+    let [kept] = &world.nodes[&back].convictions[..] else { panic!("one conviction") };
+    let confession = kept.confession.as_ref().expect("it swore to a confession");
+    assert!(confession.verify(world.cluster).is_ok_and(|report| report.from == bad));
     world.crash(back);
     world.run_ms(500);
     // Its log was lost behind the certificate: what it kept is all it knows.

@@ -12,7 +12,7 @@ use stead_proto::id::{ClusterId, Name, NodeId};
 use stead_proto::lease::BootId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::memory::{Memories, Memory};
-use stead_proto::mesh::{Effect, Event, Mesh, Now, RaftFacts, Records, Start, Uplink};
+use stead_proto::mesh::{Conviction, Effect, Event, Mesh, Now, RaftFacts, Records, Start, Uplink};
 use stead_proto::order::{Act, Order};
 use stead_proto::report::{GateSeen, ServiceSeen};
 use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
@@ -22,7 +22,6 @@ use stead_proto::sign::SecretKey;
 use stead_proto::site::{Driver, EndpointSpec, HoldingText, Site};
 use stead_proto::state::State;
 use stead_proto::time::{Instant, Span};
-use stead_proto::tribunal::Certificate;
 use zeroize::Zeroizing;
 
 pub(crate) const LEASE_MS: u32 = 350;
@@ -84,7 +83,7 @@ pub(crate) struct Node {
     pub(crate) incarnation: u64,
     pub(crate) applied: usize,
     pub(crate) memories: Memories,
-    pub(crate) certificates: Vec<Certificate>,
+    pub(crate) convictions: Vec<Conviction>,
     /// Whom its agent refuses and has no connection with.
     pub(crate) refused: BTreeSet<NodeId>,
     pub(crate) quarantined: bool,
@@ -157,7 +156,7 @@ impl World {
             incarnation: 0,
             applied: 0,
             memories: Memories::default(),
-            certificates: Vec::new(),
+            convictions: Vec::new(),
             refused: BTreeSet::new(),
             quarantined: false,
             healthy: true,
@@ -200,7 +199,7 @@ impl World {
             own,
             incarnation: node.incarnation,
             memories: node.memories.clone(),
-            certificates: node.certificates.clone(),
+            convictions: node.convictions.clone(),
             election_timeout: Span::from_ms(1_000),
             seed: id.0,
             gate: GateSeen { rung: "test".into(), slack_ms: node.slack_ms, shortfalls: Vec::new() },
@@ -395,7 +394,7 @@ impl World {
             Effect::Admit { term, .. } => self.admitted.push(term),
             Effect::KeepMemories(memories) => self.node(id).memories = memories,
             Effect::CutOff(member) => drop(self.node(id).refused.insert(member.id)),
-            Effect::KeepCertificates(certificates) => self.node(id).certificates = certificates,
+            Effect::KeepConvictions(convictions) => self.node(id).convictions = convictions,
             Effect::Quarantine => self.node(id).quarantined = true,
             Effect::Join => self.node(id).joined = true,
             Effect::Lost { seen } => panic!("{id} lost: {seen:?}"),
