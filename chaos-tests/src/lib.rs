@@ -1,5 +1,6 @@
 //! Simulation, fault-injecting lab scenarios, oracles and benchmarks of stead.
 
+pub mod adversary;
 pub mod bad_input;
 pub mod cost;
 pub mod failover;

@@ -19,6 +19,8 @@ use stead_proto::id::ClusterId;
 const PKCS8_PREFIX: &[u8] = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
 /// How long a handshake may take.
 const SOON: Duration = Duration::from_secs(5);
+/// How long silence or a welcome has to last to be one.
+const A_MOMENT: Duration = Duration::from_secs(2);
 
 /// Somebody with a key at a place of the lab.
 pub struct Intruder {
@@ -61,6 +63,19 @@ impl Intruder {
         };
         // A TLS client learns only now what the other side makes of its key.
         tokio::time::timeout(SOON, connection.closed()).await.map_err(|_| anyhow!("it was let in"))
+    }
+}
+
+impl Intruder {
+    /// Whether the other side lets this key in and keeps it: no refusal within a moment.
+    pub async fn is_let_in(&self, to: SocketAddr, alpn: &[u8]) -> bool {
+        let Ok(Ok(connecting)) =
+            client_config(&self.seed, alpn).map(|config| self.endpoint.connect_with(config, to, &self.mesh))
+        else {
+            return false;
+        };
+        let Ok(Ok(connection)) = tokio::time::timeout(A_MOMENT, connecting).await else { return false };
+        tokio::time::timeout(A_MOMENT, connection.closed()).await.is_err()
     }
 }
 

@@ -13,11 +13,11 @@ mod incident;
 mod misfortune;
 mod rival;
 mod scenario;
-mod scene;
+pub(crate) mod scene;
 mod syn;
 mod sys;
 pub mod verdict;
-mod victim;
+pub(crate) mod victim;
 mod watch;
 
 pub use figures::{RivalRow, Row, Spread};

@@ -293,7 +293,7 @@ pub(super) fn during(visits: &[Visit], from: Instant, to: Instant) -> (u64, u64)
     (count(asked().count()), count(asked().filter(|visit| !outage::is_good(visit)).count()))
 }
 
-pub(super) fn everybody(stage: &mut Stage) -> Option<()> {
+pub(crate) fn everybody(stage: &mut Stage) -> Option<()> {
     (0..stage.players.len()).try_for_each(|i| {
         let status = stage.status(i).ok()?;
         let ready = status.endpoints.iter().all(|e| e.ready);

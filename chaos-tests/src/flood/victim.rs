@@ -19,7 +19,7 @@ use stead_proto::time::Instant;
 use super::syn;
 
 /// The port whose SYNs are dropped without a word.
-pub(super) const SILENT: u16 = 7;
+pub(crate) const SILENT: u16 = 7;
 /// The port on which nobody listens.
 pub(super) const CLOSED: u16 = 9;
 /// The port on which somebody does.
@@ -45,7 +45,7 @@ struct Book {
 
 /// A host that is flooded. It notes until it is dropped.
 #[derive(Debug)]
-pub(super) struct Victim {
+pub(crate) struct Victim {
     address: Ipv4Addr,
     book: Arc<Mutex<Book>>,
     stop: OwnedFd,
@@ -54,7 +54,7 @@ pub(super) struct Victim {
 
 impl Victim {
     /// Prepares a place of the lab, and begins to note.
-    pub(super) fn start(lab: &Lab, place: Place) -> anyhow::Result<Self> {
+    pub(crate) fn start(lab: &Lab, place: Place) -> anyhow::Result<Self> {
         let namespace = lab.namespace(place)?;
         drop_silently(namespace, SILENT)?;
         let listener = listen(namespace)?;
@@ -71,13 +71,13 @@ impl Victim {
     }
 
     /// Where to flood it.
-    pub(super) const fn at(&self, port: u16) -> SocketAddrV4 {
+    pub(crate) const fn at(&self, port: u16) -> SocketAddrV4 {
         SocketAddrV4::new(self.address, port)
     }
 
     /// The SYNs of some senders to one port since a moment, in the order of time, and how many were lost since the
     /// victim began.
-    pub(super) fn record(
+    pub(crate) fn record(
         &self,
         is_from: impl Fn(Ipv4Addr) -> bool,
         port: u16,

@@ -1,0 +1,52 @@
+//! Malware on a member of a real mesh: one night for each role, of what `cargo run -p chaos-tests --bin hostile` plays many
+//! times. Needs root.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use chaos_tests::adversary::{Night, Role};
+use stead::demo::stage::scratch;
+
+/// Two meshes at once would measure one another.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// The program that is every process of the lab.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hostile");
+
+fn strike(role: Role, nodes: u8) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "run this as root: it makes network namespaces and loads BPF"
+    );
+    let parent = tempfile::tempdir().expect("a directory for the mesh").keep();
+    let files = scratch(&parent).expect("a directory for the mesh");
+    let mut night =
+        Night::begin(Path::new(PROGRAM), &files, nodes).unwrap_or_else(|error| panic!("{error:#}"));
+    let struck = night.strike(Path::new(PROGRAM), role).unwrap_or_else(|error| panic!("{role}: {error:#}"));
+    println!("{struck:?}");
+    assert!(struck.reached(), "{struck:?}");
+    drop(night);
+    // Its files go when all went well, and stay for whoever looks into a failure.
+    std::fs::remove_dir_all(&parent).expect("the files go");
+}
+
+#[test]
+fn a_follower_that_floods_is_cut_off_by_all() {
+    strike(Role::Follower, 3);
+}
+
+#[test]
+fn a_holder_that_floods_is_cut_off_and_the_site_is_served_elsewhere() {
+    strike(Role::Holder, 3);
+}
+
+#[test]
+fn a_leader_that_floods_is_cut_off_and_deposed() {
+    strike(Role::Leader, 3);
+}
+
+#[test]
+fn a_leader_of_five_too() {
+    strike(Role::Leader, 5);
+}
