@@ -15,7 +15,7 @@ use super::timeline::Played;
 /// How long an act may take until the site is served again.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long the visitor watches after it is.
-const AFTERMATH: Duration = Duration::from_millis(1_500);
+pub(super) const AFTERMATH: Duration = Duration::from_millis(1_500);
 
 /// One misfortune, or its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +28,12 @@ pub(super) enum Act {
     PartitionEnds,
     PlannedMove,
     AgentKilled,
+    /// The last one, of which its node does not come back: played by [`super::night`].
+    Malware,
 }
 
 impl Act {
-    /// All acts, in the order in which they are played.
+    /// All acts that leave a whole mesh, in the order in which they are played.
     pub(super) const ALL: [Self; 8] = [
         Self::HostLost,
         Self::HostReturns,
@@ -54,12 +56,14 @@ impl Act {
             Self::PartitionEnds => "the network is whole again",
             Self::PlannedMove => "the operator moves the site: stead move www --to …",
             Self::AgentKilled => "the agent on the serving server is killed (kill -9)",
+            Self::Malware => "malware on the server that leads and serves floods a stranger",
         }
     }
 
     /// The longest outage that the design allows, without the gate's slack.
-    const fn goal(self) -> Span {
+    pub(super) const fn goal(self) -> Span {
         match self {
+            Self::Malware => Span::from_ms(1_000),
             Self::HostLost | Self::Partition | Self::AgentKilled => Span::from_ms(800),
             Self::ApplicationDies => Span::from_ms(400),
             Self::PlannedMove => Span::from_ms(50),
@@ -69,7 +73,7 @@ impl Act {
 
     /// Whether a lease has to run out, so that the gate's slack counts.
     const fn waits_for_lease(self) -> bool {
-        matches!(self, Self::HostLost | Self::Partition | Self::AgentKilled)
+        matches!(self, Self::HostLost | Self::Partition | Self::AgentKilled | Self::Malware)
     }
 }
 
@@ -152,6 +156,7 @@ fn strike(act: Act, stage: &mut Stage, holder: usize) -> anyhow::Result<(usize, 
             Ok((to, true))
         }
         Act::AgentKilled => stage.kill_agent(holder).map(|()| (holder, true)),
+        Act::Malware => bail!("this act is played by itself"),
     }
 }
 
@@ -178,7 +183,7 @@ pub(super) fn is_answered(visitor: &Visitor) -> Option<()> {
 }
 
 /// The longest outage that the visitor saw since `begin`; none if every request was answered.
-fn longest_outage(visitor: &Visitor, begin: Instant) -> Option<Span> {
+pub(super) fn longest_outage(visitor: &Visitor, begin: Instant) -> Option<Span> {
     let gaps = outage::outages(&visitor.so_far().visits);
     let since_begin = gaps.iter().filter(|gap| gap.until.is_none_or(|until| until >= begin));
     since_begin.map(|gap| gap.length().unwrap_or_else(|| now().since(begin))).max()

@@ -6,6 +6,7 @@
 mod acts;
 mod director;
 mod interrupt;
+mod night;
 mod picture;
 pub mod socket;
 pub mod stage;
@@ -73,7 +74,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
             Privilege::UserNamespace => " (not root: in a user namespace)",
         }
     ));
-    let mut stage = Stage::raise(&cast)?;
+    let mut stage = Stage::raise_with_room(&cast, 1)?;
     let holder = stage.until_served()?;
     let status = stage.status(holder)?;
     timeline.say(&format!(
@@ -96,6 +97,20 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
         begun.push((now(), act));
         timeline.played(acts::play(act, &mut stage, &visitor, slack)?);
     }
+    let mut arrived = Vec::new();
+    match night::prepare(&mut stage)? {
+        None => timeline
+            .say("note: no sensor of this kernel can see a flood here: the act of the malware is left out"),
+        Some(bad) => {
+            timeline.curtain(Act::Malware)?;
+            begun.push((now(), Act::Malware));
+            let stranger = Place::Node(options.nodes);
+            let night = night::play(&mut stage, &visitor, bad, stranger, slack)?;
+            night.told.iter().for_each(|line| timeline.say(&format!("  ├ {line}")));
+            timeline.played(night.played);
+            arrived = night.arrived;
+        }
+    }
     if options.keep {
         for i in 0..stage.players.len() {
             if stage.agent(i).is_err() {
@@ -111,7 +126,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     }
     let diary = visitor.stop()?;
     if let Some(file) = &options.picture {
-        std::fs::write(file, picture::draw(&diary, &begun))
+        std::fs::write(file, picture::draw(&diary, &begun, &arrived))
             .with_context(|| format!("write {}", file.display()))?;
     }
     Ok(timeline.end(&diary))

@@ -19,8 +19,8 @@ const ROW: u64 = 34;
 const BAR: u64 = 20;
 const COLOURS: [&str; 7] = ["#2f6f9f", "#3f8f5f", "#a06f2f", "#6f5fa0", "#4f8f8f", "#8f5f6f", "#5f6f5f"];
 
-/// Draws the diary, with a mark where each act began.
-pub(super) fn draw(diary: &Diary, acts: &[(Instant, Act)]) -> String {
+/// Draws the diary, with a mark where each act began, and the SYNs that had reached the stranger moment by moment.
+pub(super) fn draw(diary: &Diary, acts: &[(Instant, Act)], arrived: &[(Instant, u64)]) -> String {
     let mut visits: Vec<&Visit> = diary.visits.iter().collect();
     visits.sort_by_key(|visit| visit.due);
     let (Some(first), Some(last)) = (visits.first(), visits.last()) else { return String::new() };
@@ -56,6 +56,11 @@ pub(super) fn draw(diary: &Diary, acts: &[(Instant, Act)]) -> String {
         label(&mut svg, x.saturating_sub(3), TOP - 14, &number.to_string(), "#222");
         label(&mut svg, LEFT, bottom + 20 + number * 16, &format!("{number}  {}", act.title()), "#222");
     }
+    if let (Some((first, _)), Some((_, all))) = (arrived.first(), arrived.last()) {
+        plot(&mut svg, &scale, bottom, arrived);
+        let text = format!("{all} SYNs");
+        label(&mut svg, scale.x(*first).saturating_sub(60), bottom - 4, &text, "#b02020");
+    }
     let seconds = scale.length_ns / 1_000_000_000;
     label(
         &mut svg,
@@ -79,6 +84,20 @@ impl Scale {
             u128::from(at.since(self.begin).as_ns()) * u128::from(WIDTH) / u128::from(self.length_ns);
         LEFT + u64::try_from(offset).unwrap_or(WIDTH)
     }
+}
+
+/// The sum of what arrived, as a line that ends a row above `bottom`.
+fn plot(svg: &mut String, scale: &Scale, bottom: u64, arrived: &[(Instant, u64)]) {
+    let most = arrived.last().map_or(1, |(_, all)| (*all).max(1));
+    let points: Vec<String> = arrived
+        .iter()
+        .map(|(at, count)| format!("{},{}", scale.x(*at), bottom.saturating_sub(count * BAR / most)))
+        .collect();
+    let _ = writeln!(
+        svg,
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"#b02020\" stroke-width=\"1.5\"/>",
+        points.join(" ")
+    );
 }
 
 fn served_by(visit: &Visit) -> Option<&str> {

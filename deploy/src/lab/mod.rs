@@ -15,6 +15,7 @@ pub mod error;
 pub mod fault;
 mod filter;
 mod frame;
+pub mod malware;
 pub mod namespace;
 pub mod outage;
 pub mod overlap;

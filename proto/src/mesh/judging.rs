@@ -22,6 +22,7 @@ use crate::command::Command;
 use crate::detect::Level;
 use crate::id::NodeId;
 use crate::limits::{PATIENCE, TESTIMONIES_PER_SECOND_MAX};
+use crate::lookout::TrafficSeen;
 use crate::message::Message;
 use crate::report::{self, Report};
 use crate::sign::{SecretKey, Signed};
@@ -136,10 +137,7 @@ impl Judging {
         at: Option<IpAddr>,
         signed: &Signed<Report>,
     ) {
-        let flood = report.traffic.flood.as_ref();
-        let confesses =
-            flood.is_some_and(|flood| flood.ended_unix_ms.is_none() && flood.worst == Level::Convict);
-        if !confesses {
+        if !confesses(&report.traffic) {
             self.confessions.remove(&report.from);
             return;
         }
@@ -203,6 +201,12 @@ impl Judging {
         }
         grounds
     }
+}
+
+/// Whether a node's own detectors convict it at present.
+fn confesses(traffic: &TrafficSeen) -> bool {
+    let flood = traffic.flood.as_ref();
+    flood.is_some_and(|flood| flood.ended_unix_ms.is_none() && flood.worst == Level::Convict)
 }
 
 impl Mesh {
@@ -299,9 +303,14 @@ impl Mesh {
             .collect()
     }
 
-    /// What this node finds against each of the others; nothing against most of them.
+    /// What this node finds against each of the others; nothing against most of them. If half of the mesh begins to
+    /// confess at once, this one perhaps among them, it is rather what they look with that is wrong: that is known
+    /// before the first of them has confessed for long.
     fn findings(&self, now: Instant) -> Vec<(NodeId, Vec<Ground>)> {
-        self.peers().map(|peer| (peer, self.judging.grounds(now, &self.state, peer))).collect()
+        let bad = self.judging.confessions.len() + usize::from(confesses(&self.traffic));
+        let many = bad >= 2 && 2 * bad >= self.state.electorate().voters.len();
+        let grounds = |peer| if many { Vec::new() } else { self.judging.grounds(now, &self.state, peer) };
+        self.peers().map(|peer| (peer, grounds(peer))).collect()
     }
 
     /// Whether this node trusts what it sees: it was not stalled, and hears at least half of the other voters.

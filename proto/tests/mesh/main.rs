@@ -7,4 +7,5 @@ mod faults;
 mod judging;
 mod roster;
 mod takeover;
+mod testimonies;
 mod world;
