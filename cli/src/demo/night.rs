@@ -40,10 +40,7 @@ pub(super) fn prepare(stage: &mut Stage) -> anyhow::Result<Option<usize>> {
         }
     }
     stage.until("every node takes part", PATIENCE, acts::all_take_part)?;
-    let status = stage.status(0)?;
-    let sees =
-        |part: &str| status.rungs.iter().any(|rung| rung.part.starts_with(part) && rung.rung != "none");
-    if !sees("egress sensor") && !sees("netdev sensor") {
+    if !stage.until("every agent tells of its sensors", PATIENCE, all_see)? {
         return Ok(None);
     }
     let leads_and_serves =
@@ -54,6 +51,18 @@ pub(super) fn prepare(stage: &mut Stage) -> anyhow::Result<Option<usize>> {
         stage.order(leader, order)?;
     }
     stage.until("one node leads and serves", PATIENCE, leads_and_serves).map(Some)
+}
+
+/// Whether every agent has a sensor that sees raw packets, once all have told.
+fn all_see(stage: &mut Stage) -> Option<bool> {
+    let sees = |i: usize| {
+        let rungs = stage.status(i).ok()?.rungs;
+        let mut sensors = rungs.iter().filter(|rung| rung.part.contains("sensor")).peekable();
+        sensors.peek()?;
+        Some(sensors.any(|rung| rung.rung != "none"))
+    };
+    let told = (0..stage.players.len()).map(sees).collect::<Option<Vec<bool>>>()?;
+    Some(told.into_iter().all(|sees| sees))
 }
 
 /// Lets the malware loose there and watches.
