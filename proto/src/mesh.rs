@@ -7,6 +7,7 @@
 //! [`Effect::Remember`] precedes every answer that it makes binding. Before the recall is complete
 //! (DESIGN §11 P3) this node promises nothing, votes for nobody and reports nothing.
 
+mod confessions;
 mod duties;
 mod event;
 mod judging;

@@ -16,15 +16,14 @@
 //! Deliberately absent: probes of the accused (host key, ports, content), silence, and floods seen from here: they will
 //! be findings like the others.
 
+use super::confessions::{Confessions, confesses};
 use super::{Effect, Mesh, Now, Phase, send};
 use crate::admin::CaseSeen;
 use crate::command::Command;
-use crate::detect::Level;
 use crate::id::NodeId;
 use crate::limits::{PATIENCE, TESTIMONIES_PER_SECOND_MAX};
-use crate::lookout::TrafficSeen;
 use crate::message::Message;
-use crate::report::{self, Report};
+use crate::report::Report;
 use crate::sign::{SecretKey, Signed};
 use crate::state::State;
 use crate::time::{Instant, Span};
@@ -36,10 +35,6 @@ use alloc::{
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
-/// How long a node has to confess before it is taken at its word: an operator who scans for a moment is no flood.
-const CONFESSED_FOR: Span = Span::from_ms(1_000);
-/// How long a confession counts after which nothing came any more.
-const CONFESSION_LASTS: Span = Span::from_ms(10_000);
 /// How often this node looks and judges while there is anything to judge.
 const JUDGE_EVERY: Span = Span::from_ms(250);
 /// How often it says again what others may have missed.
@@ -51,25 +46,12 @@ pub(super) struct Judging {
     tribunal: Tribunal,
     /// Who was cut off already.
     outcasts: BTreeSet<NodeId>,
-    confessions: BTreeMap<NodeId, Confession>,
-    /// Confessions of those who were cut off.
-    kept: BTreeMap<NodeId, Signed<Report>>,
+    confessions: Confessions,
     /// Testimonies that each session brought, and since when they are counted.
     brought: BTreeMap<NodeId, (Instant, u32)>,
     demotes_me: bool,
     due: Instant,
     told: Instant,
-}
-
-/// Reports in which a node's own detectors convict it.
-#[derive(Clone, Debug)]
-struct Confession {
-    first: Instant,
-    last: Instant,
-    /// The first one after it has lasted long enough: what this node swears to.
-    report: Option<Signed<Report>>,
-    /// Where the session of the last one was opened from.
-    at: Option<IpAddr>,
 }
 
 /// What this node knows again after a restart: a certificate, and what its own word in it rests on.
@@ -97,8 +79,7 @@ impl Judging {
         Self {
             tribunal,
             outcasts: BTreeSet::new(),
-            confessions: BTreeMap::new(),
-            kept,
+            confessions: Confessions::resumed(kept),
             brought: BTreeMap::new(),
             demotes_me: false,
             due: Instant::NEVER,
@@ -125,8 +106,7 @@ impl Judging {
         self.tribunal.recorded(state.isolations.keys().copied().collect());
         self.outcasts.retain(|node| state.members.contains_key(node));
         self.brought.retain(|node, _| state.members.contains_key(node));
-        self.confessions.retain(|node, _| state.members.contains_key(node));
-        self.kept.retain(|node, _| state.members.contains_key(node));
+        self.confessions.retain(|node| state.members.contains_key(&node));
     }
 
     /// A report that was verified, and where its session was opened from.
@@ -137,16 +117,7 @@ impl Judging {
         at: Option<IpAddr>,
         signed: &Signed<Report>,
     ) {
-        if !confesses(&report.traffic) {
-            self.confessions.remove(&report.from);
-            return;
-        }
-        let begun = Confession { first: now, last: now, report: None, at };
-        let confession = self.confessions.entry(report.from).or_insert(begun);
-        (confession.last, confession.at) = (now, at);
-        let lasts = now.since(confession.first) >= CONFESSED_FOR;
-        if lasts && confession.report.is_none() {
-            confession.report = Some(signed.clone());
+        if self.confessions.note(now, report, at, signed) {
             self.due = self.due.min(now);
         }
     }
@@ -155,18 +126,14 @@ impl Judging {
     fn convictions(&self) -> Vec<Conviction> {
         let convictions = self.tribunal.isolated().into_iter().filter_map(|node| {
             let certificate = self.tribunal.certificate(node)?.clone();
-            Some(Conviction { certificate, confession: self.confession(node).cloned() })
+            Some(Conviction { certificate, confession: self.confessions.sworn(node).cloned() })
         });
         convictions.collect()
     }
 
-    fn confession(&self, node: NodeId) -> Option<&Signed<Report>> {
-        self.kept.get(&node).or_else(|| self.confessions.get(&node)?.report.as_ref())
-    }
-
     /// The confessions that this node swore to, of those who were cut off.
     pub(super) fn evidence(&self) -> Vec<Signed<Report>> {
-        self.kept.values().cloned().collect()
+        self.confessions.kept()
     }
 
     /// The open cases, for operators.
@@ -189,24 +156,6 @@ impl Judging {
         *count += 1;
         *count <= TESTIMONIES_PER_SECOND_MAX
     }
-
-    fn grounds(&self, now: Instant, state: &State, node: NodeId) -> Vec<Ground> {
-        let fresh = |confession: &&Confession| now.since(confession.last) < CONFESSION_LASTS;
-        let Some(confession) = self.confessions.get(&node).filter(fresh) else { return Vec::new() };
-        let Some(signed) = &confession.report else { return Vec::new() };
-        let mut grounds = Vec::from([Ground::Confession { report: report::link(signed) }]);
-        let addresses = state.members.get(&node).into_iter().flat_map(|member| &member.addresses);
-        if confession.at.is_some_and(|at| addresses.into_iter().any(|address| address.ip() == at)) {
-            grounds.push(Ground::AtHome);
-        }
-        grounds
-    }
-}
-
-/// Whether a node's own detectors convict it at present.
-fn confesses(traffic: &TrafficSeen) -> bool {
-    let flood = traffic.flood.as_ref();
-    flood.is_some_and(|flood| flood.ended_unix_ms.is_none() && flood.worst == Level::Convict)
 }
 
 impl Mesh {
@@ -259,7 +208,7 @@ impl Mesh {
         self.cut_off_the_isolated(now.at, out);
         let judging = &self.judging;
         let busy = judging.demotes_me
-            || !judging.confessions.is_empty()
+            || judging.confessions.count() > 0
             || judging.tribunal.cases().next().is_some()
             || self.peers().any(|peer| self.hears(now.at, peer) && !self.has_acted(peer));
         self.judging.due = if busy { now.at.after(JUDGE_EVERY) } else { Instant::NEVER };
@@ -272,8 +221,7 @@ impl Mesh {
         for node in &new {
             let Some(member) = self.state.members.get(node).cloned() else { continue };
             self.judging.outcasts.insert(*node);
-            let confession = self.judging.confessions.remove(node).and_then(|confession| confession.report);
-            self.judging.kept.extend(confession.map(|signed| (*node, signed)));
+            self.judging.confessions.keep(*node);
             if *node == self.me {
                 self.stop(now, out);
                 self.phase = Phase::CutOff;
@@ -307,9 +255,10 @@ impl Mesh {
     /// confess at once, this one perhaps among them, it is rather what they look with that is wrong: that is known
     /// before the first of them has confessed for long.
     fn findings(&self, now: Instant) -> Vec<(NodeId, Vec<Ground>)> {
-        let bad = self.judging.confessions.len() + usize::from(confesses(&self.traffic));
+        let bad = self.judging.confessions.count() + usize::from(confesses(&self.traffic));
         let many = bad >= 2 && 2 * bad >= self.state.electorate().voters.len();
-        let grounds = |peer| if many { Vec::new() } else { self.judging.grounds(now, &self.state, peer) };
+        let grounds =
+            |peer| if many { Vec::new() } else { self.judging.confessions.grounds(now, &self.state, peer) };
         self.peers().map(|peer| (peer, grounds(peer))).collect()
     }
 
