@@ -156,6 +156,15 @@ Examples:
         #[arg(long)]
         watch: bool,
     },
+    /// Show who is accused by whom, of what, and who was cut off on whose word
+    #[command(after_long_help = "\
+A node is cut off without you when more than half of all voters testify against it, each of what it found by itself, and the
+accused is not counted. A case that nobody confirms ends by itself after a minute.
+
+Examples:
+  stead cases
+  stead cases --json | jq -r '.isolated[] | [.node, .by[]] | @tsv'")]
+    Cases,
     /// Examine every node: what its kernel lets it do, what else is wrong with it, and what to do
     #[command(after_long_help = "\
 What an agent can do depends on its machine: how a lease ends in the kernel, what the sensors see, whether a flood can
@@ -231,6 +240,28 @@ Examples:
         /// Do not ask
         #[arg(long)]
         yes: bool,
+    },
+    /// Cut a node off at once and for good, because you do not trust it any more (caretakers and admins)
+    #[command(after_long_help = "\
+All others close their connections with it, refuse its key, drop its addresses and count on nothing that it says; what it
+served is served elsewhere. It stays in the roster until you remove it, and comes back only as a new node under a
+new key. Nothing is done that would leave too few voters to go on.
+
+Examples:
+  stead isolate b --reason 'sshd was replaced'
+  stead remove b && stead admit b=10.0.0.2 --out ./b-new     # after it was set up anew")]
+    Isolate {
+        /// Which node
+        node: Name,
+        /// Why, for whoever reads the incident
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Do not wait until the others have cut it off
+        #[arg(long)]
+        no_wait: bool,
     },
     /// Give a node a vote, or take it; or make it a witness (admins)
     #[command(after_long_help = "\

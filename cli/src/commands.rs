@@ -4,6 +4,7 @@ mod admit;
 mod agent;
 mod demo;
 mod init;
+mod judging;
 mod look;
 mod members;
 mod orders;
@@ -43,6 +44,10 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
             on_runtime(session()?, async |s| look::incidents(s, *open).await)
         }
         Command::Why { endpoint } => on_runtime(session()?, async |s| look::why(s, endpoint).await),
+        Command::Cases => on_runtime(session()?, judging::cases),
+        Command::Isolate { node, reason, yes, no_wait } => {
+            on_runtime(session()?, async |s| judging::isolate(s, node, reason, *yes, !no_wait).await)
+        }
         Command::Doctor { node } => on_runtime(session()?, async |s| look::doctor(s, node.as_ref()).await),
         Command::Syn { watch: false } => on_runtime(session()?, syn::once),
         Command::Syn { watch: true } => on_runtime(session()?, syn::watch),

@@ -6,9 +6,11 @@
 //!
 //! A failed command prints [`Failed`] on standard output; the exit code says the same as without `--json`.
 
+mod cases;
 mod doctor;
 mod traffic;
 
+pub use cases::{Accused, Cases, CutOff, Testimony};
 pub use doctor::{Checkup, Doctor, Part};
 pub use traffic::{
     DetectorSays, InboundFlood, Incoming, OutboundFlood, Outgoing, Syn, TopDestination, Traffic,
@@ -44,7 +46,7 @@ macro_rules! documents {
 
 documents! {
     Mesh = "status", Nodes = "nodes", Endpoints = "endpoints", Services = "services", Incidents = "incidents",
-    Incident = "incident", Why = "why", Syn = "syn", Doctor = "doctor", Done = "done", Checked = "check", SiteVersion = "site",
+    Incident = "incident", Why = "why", Syn = "syn", Doctor = "doctor", Cases = "cases", Done = "done", Checked = "check", SiteVersion = "site",
     SiteHistory = "site-history", Made = "init", Admitted = "admitted", Change = "change", Failed = "error",
 }
 
@@ -113,6 +115,8 @@ pub struct Node {
     pub votes: bool,
     /// Whether an operator drained it.
     pub drained: bool,
+    /// On whose word it was cut off, if it was.
+    pub cut_off: Option<CutOff>,
     /// `agrees`, `behind`, `differs` or `silent`.
     pub opinion: &'static str,
     /// In which points it differs, or why it is silent.

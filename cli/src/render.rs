@@ -2,6 +2,7 @@
 //!
 //! **Invariant.** A function of a value from [`crate::json`], the paint and the hour, and nothing else.
 
+mod cases;
 mod doctor;
 mod mesh;
 mod order;
@@ -11,6 +12,7 @@ mod syn;
 mod table;
 mod why;
 
+pub(crate) use cases::cases;
 pub(crate) use doctor::doctor;
 pub(crate) use mesh::{endpoints, health_word, incident, incidents, nodes, services, status};
 pub(crate) use order::{admitted, checked, done, made};
@@ -71,6 +73,27 @@ mod tests {
     #[test]
     fn status_with_floods_in_and_out() {
         insta::assert_snapshot!(shown(&sample::flooded()));
+    }
+
+    #[test]
+    fn status_with_a_node_that_was_cut_off() {
+        insta::assert_snapshot!(shown(&sample::cut_off()));
+    }
+
+    fn judged(answers: &Answers) -> String {
+        let agreement = Agreement::of(answers);
+        let found = view::cases(&agreement, agreement.state().unwrap());
+        cases(&found, Paint::Plain, sample::NOW_UNIX_MS)
+    }
+
+    #[test]
+    fn cases_of_who_was_cut_off_and_who_is_accused() {
+        insta::assert_snapshot!(judged(&sample::cut_off()));
+    }
+
+    #[test]
+    fn cases_when_there_are_none() {
+        assert_eq!(judged(&sample::healthy()), "Nobody is accused, and nobody is cut off.\n");
     }
 
     #[test]

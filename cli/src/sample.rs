@@ -6,7 +6,7 @@ use crate::site_file::SiteFile;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use stead_proto::admin::{
-    Answer, EndpointStatus, HandshakeRefusal, PeerRefusal, PeerStatus, Request, RungSeen, Status,
+    Answer, CaseSeen, EndpointStatus, HandshakeRefusal, PeerRefusal, PeerStatus, Request, RungSeen, Status,
     TransportSeen,
 };
 use stead_proto::codec;
@@ -20,9 +20,12 @@ use stead_proto::lookout::{Attacked, Flood, InSeen, OutSeen, Posture, TrafficSee
 use stead_proto::plan::{Epoch, Plan, Seat};
 use stead_proto::report::{ConfigSeen, GateSeen, LogSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
-use stead_proto::state::{SiteVersion, State};
+use stead_proto::sign::SecretKey;
+use stead_proto::state::{Authority, Isolation, SiteVersion, State};
+use stead_proto::tribunal::{Certificate, Ground, Sanction, Subject, Testimony};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
+use zeroize::Zeroizing;
 
 /// The hour at which all of this takes place.
 pub(crate) const NOW_UNIX_MS: u64 = 1_800_000_000_000;
@@ -159,6 +162,36 @@ pub(crate) fn poor() -> Answers {
     (b[1], b[2].cost) = (sensor.clone(), "AF_XDP escapes the limit".into());
     let w = &mut status(&mut answers, 3).rungs;
     (w[1], w[2]) = (sensor, rung("SYN limit", "none", "a flood leaves it unhindered", ""));
+    answers
+}
+
+/// The others have cut b off, 42 s ago, and a accuses the witness.
+pub(crate) fn cut_off() -> Answers {
+    let mut answers = silent(&[2]);
+    let said = |subject: u64, by: u64, grounds: Vec<Ground>| Testimony {
+        subject: Subject { node: NodeId(subject), key: PublicKey([subject as u8; 32]) },
+        sanction: Sanction::Isolate,
+        electorate: 0,
+        by: NodeId(by),
+        grounds,
+        unix_ms: NOW_UNIX_MS - 42_000,
+    };
+    let confessed = vec![Ground::Confession { report: [7; 32] }, Ground::AtHome];
+    let key = SecretKey::from_seed(&Zeroizing::new([9; 32]));
+    for id in [1, 3] {
+        let status = status(&mut answers, id);
+        let signed = |by| key.sign(status.state.cluster, &said(2, by, confessed.clone())).unwrap();
+        let by = Authority::Peers(Certificate::of(vec![signed(1), signed(3)]));
+        let isolation = Isolation { index: 120, unix_ms: NOW_UNIX_MS - 41_000, by };
+        status.state.isolations.insert(NodeId(2), isolation);
+        let testimony = Testimony { sanction: Sanction::Demote, ..said(3, 1, vec![Ground::Silence]) };
+        status.cases = vec![CaseSeen {
+            subject: NodeId(3),
+            open_ms: 8_000,
+            demoted: false,
+            testimonies: vec![testimony],
+        }];
+    }
     answers
 }
 

@@ -3,6 +3,7 @@
 //! **Invariant.** Pure: the same answers give the same view.
 
 mod advice;
+mod cases;
 mod doctor;
 mod endpoint;
 mod facts;
@@ -14,6 +15,7 @@ mod traffic;
 mod transport;
 mod why;
 
+pub(crate) use cases::cases;
 pub(crate) use doctor::doctor;
 pub(crate) use facts::{changes, facts};
 pub(crate) use incident::{incident, incidents};

@@ -132,7 +132,7 @@ fn question(state: &State, member: &Member) -> String {
 }
 
 /// Asks on a terminal; without one, only `--yes` will do.
-async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }

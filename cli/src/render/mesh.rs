@@ -117,6 +117,9 @@ fn role(node: &Node) -> String {
 }
 
 fn state(node: &Node) -> String {
+    if node.cut_off.is_some() {
+        return "cut off".into();
+    }
     match (node.drained, node.liveness) {
         (true, Some("up") | None) => "drained".into(),
         (_, Some(liveness)) => liveness.into(),

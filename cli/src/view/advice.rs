@@ -1,6 +1,6 @@
 //! What is wrong with a mesh, and what to do about it.
 
-use crate::json::{Endpoint, Health, Incident, Mesh, Node, Service};
+use crate::json::{CutOff, Endpoint, Health, Incident, Mesh, Node, Service};
 
 /// How the mesh is, and what to do, the most urgent first.
 pub(super) fn mesh(mesh: &Mesh, quorum: bool) -> (Health, Vec<String>) {
@@ -27,6 +27,7 @@ pub(super) fn mesh(mesh: &Mesh, quorum: bool) -> (Health, Vec<String>) {
                 .into(),
         );
     }
+    wrong.extend(mesh.nodes.iter().filter_map(|node| node.cut_off.as_ref()).map(cut_off));
     let urgent = ["outbound-flood", "inbound-flood", "sensor-blind"];
     let about = |matter| mesh.incidents.iter().filter(move |incident| incident.matter == matter);
     wrong.extend(urgent.into_iter().flat_map(about).filter_map(alarm));
@@ -83,6 +84,15 @@ fn served(endpoint: &Endpoint, services: &[Service]) -> Option<String> {
     }
 }
 
+fn cut_off(cut_off: &CutOff) -> String {
+    let CutOff { node, by, incident, .. } = cut_off;
+    format!(
+        "{node} was cut off by {} (incident {incident}): `stead cases` says why. Look at that server; then `stead remove {node}`, \
+         and `stead admit` brings it back under a new key.",
+        by.join(" and ")
+    )
+}
+
 /// A flood, or a sensor that was lost.
 fn alarm(incident: &Incident) -> Option<String> {
     let what = match incident.matter {
@@ -99,6 +109,9 @@ fn alarm(incident: &Incident) -> Option<String> {
 
 /// A node that does not answer, or says something else than the rest.
 pub(super) fn answer(node: &Node) -> Option<String> {
+    if node.cut_off.is_some() {
+        return None;
+    }
     let (name, details) = (&node.name, node.details.join("; "));
     match (node.opinion, node.liveness) {
         ("silent", Some("up")) => Some(format!(
@@ -115,6 +128,9 @@ pub(super) fn answer(node: &Node) -> Option<String> {
 }
 
 fn complaints(node: &Node) -> Vec<String> {
+    if node.cut_off.is_some() {
+        return Vec::new();
+    }
     let name = &node.name;
     let waiting = node.waiting.iter().map(|what| format!("{name} takes no part yet: {what}"));
     let unwell = node.unwell.iter().map(|what| format!("{name} is unwell: {what}"));

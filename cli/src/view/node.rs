@@ -27,6 +27,7 @@ pub(super) fn node(agreement: &Agreement<'_>, id: NodeId, heard: &Heard) -> Node
         role: member.map(|m| m.role.as_str()),
         votes: state.is_some_and(|state| state.config.voters.contains(&id)),
         drained: member.is_some_and(|m| m.standing == Standing::Drained),
+        cut_off: state.and_then(|state| super::cases::cut_off(state, id)),
         opinion,
         details,
         via: heard.via.as_ref().map(ToString::to_string),

@@ -101,6 +101,10 @@ fn against(agreement: &Agreement<'_>, member: &Member, spec: &EndpointSpec) -> V
         reasons.push("is a witness: it votes and never holds".into());
         return reasons;
     }
+    if agreement.state().is_some_and(|state| state.is_isolated(member.id)) {
+        reasons.push("was cut off: `stead cases` says by whom".into());
+        return reasons;
+    }
     if member.standing == Standing::Drained {
         reasons.push(format!("is drained: `stead undrain {}` lets it hold again", member.name));
     }

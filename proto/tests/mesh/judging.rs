@@ -7,6 +7,7 @@ use stead_proto::lookout::{Flood, Posture, TrafficSeen};
 use stead_proto::mesh::{Event, Now};
 use stead_proto::message::Message;
 use stead_proto::order::Act;
+use stead_proto::roster::Role;
 use stead_proto::state::Authority;
 use stead_proto::tribunal::{Ground, Sanction, Subject, Testimony};
 

@@ -1,0 +1,61 @@
+//! `stead cases`: who is accused of what, and who was cut off.
+
+use super::paint::{Paint, tone};
+use crate::json::{Accused, Cases, CutOff, Testimony};
+use crate::words::{ago, span};
+use std::fmt::Write;
+
+/// `stead cases`.
+pub(crate) fn cases(cases: &Cases, paint: Paint, now_unix_ms: u64) -> String {
+    let mut text = String::new();
+    for isolated in &cases.isolated {
+        text.push_str(&cut_off(isolated, paint, now_unix_ms));
+    }
+    for accused in &cases.open {
+        text.push_str(&open(accused, cases.needed, paint, now_unix_ms));
+    }
+    if text.is_empty() {
+        text.push_str("Nobody is accused, and nobody is cut off.\n");
+    }
+    if !cases.without_operator {
+        text.push_str(
+            "\nThe charter leaves judging to you: `stead isolate NODE --reason TEXT` cuts one off.\n",
+        );
+    }
+    text
+}
+
+fn cut_off(isolated: &CutOff, paint: Paint, now_unix_ms: u64) -> String {
+    let CutOff { node, by, reason, unix_ms, incident, .. } = isolated;
+    let word = paint.word(tone("cut off"), "cut off");
+    let mut text = format!(
+        "{node}: {word} {} (incident {incident}), by {}\n",
+        ago(*unix_ms, now_unix_ms),
+        by.join(" and ")
+    );
+    if let Some(reason) = reason {
+        let _ = writeln!(text, "  reason: {reason}");
+    }
+    isolated.testimonies.iter().for_each(|said| text.push_str(&testimony(said, now_unix_ms)));
+    let _ = writeln!(
+        text,
+        "  To do: look at that server; then `stead remove {node}`, and `stead admit` brings it back under a new key."
+    );
+    text
+}
+
+fn open(accused: &Accused, needed: usize, paint: Paint, now_unix_ms: u64) -> String {
+    let Accused { node, open_ms, demoted, testimonies } = accused;
+    let isolates = testimonies.iter().filter(|said| said.sanction == "isolate").count();
+    let word = paint.word(tone("accused"), "accused");
+    let mut text = format!("{node}: {word} for {}; {isolates} of {needed} want it cut off\n", span(*open_ms));
+    if *demoted {
+        text.push_str("  It is demoted: it may hold and lead nothing for the time being.\n");
+    }
+    testimonies.iter().for_each(|said| text.push_str(&testimony(said, now_unix_ms)));
+    text
+}
+
+fn testimony(said: &Testimony, now_unix_ms: u64) -> String {
+    format!("  {} testifies ({}): {}\n", said.by, ago(said.unix_ms, now_unix_ms), said.grounds.join("; "))
+}
