@@ -169,6 +169,12 @@ fn an_operator_cuts_a_node_off_but_never_the_majority() {
     world.run_ms(1_000);
     assert_eq!(refused_by(&world, NodeId(2)), [], "one of three would be left");
     let state = world.state_at(world.log.len());
+    world.order(Act::SetRole { node: NodeId(3), role: Role::Learner });
+    world.run_ms(10_000);
+    world.order(Act::Remove(NodeId(3)));
+    let gone = world.state_at(world.log.len());
+    assert!(gone.isolations.is_empty() && !gone.members.contains_key(&NodeId(3)), "{:?}", gone.isolations);
+    assert!(gone.former_keys.contains(&key(3).public()), "its key is never admitted again");
     assert!(
         matches!(&state.isolations[&NodeId(3)].by, Authority::Operator { reason, .. } if reason == "it mines coins")
     );
