@@ -120,15 +120,34 @@ Examples:
     Services,
     /// List what happened, or tell one event from first sign to end
     #[command(after_long_help = "\
+With --evidence it shows what a node was cut off for: who testified, and the node's own signed reports. With --export it
+writes all of that into a file, which anybody can verify later with --verify, without a mesh and by other code than the
+nodes have: every signature, that enough of the others agree, and that the reports really convict. Give --genesis to be
+sure that it is of your mesh.
+
 Examples:
   stead incidents
-  stead incidents 97")]
+  stead incidents 97
+  stead incidents 97 --evidence --export b.json
+  stead incidents --verify b.json --genesis ./mesh/a/genesis.bin")]
     Incidents {
         /// The number of one incident
         id: Option<u64>,
         /// Only those that go on
         #[arg(long, conflicts_with = "id")]
         open: bool,
+        /// Show what speaks against a node that was cut off
+        #[arg(long, requires = "id")]
+        evidence: bool,
+        /// Write it into a file
+        #[arg(long, value_name = "FILE", requires = "evidence")]
+        export: Option<PathBuf>,
+        /// Verify such a file
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "open"])]
+        verify: Option<PathBuf>,
+        /// The genesis of your mesh, as you have it
+        #[arg(long, value_name = "FILE", requires = "verify")]
+        genesis: Option<PathBuf>,
     },
     /// Say why an endpoint is where it is, and who would be next
     #[command(after_long_help = "\

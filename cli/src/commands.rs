@@ -3,6 +3,7 @@
 mod admit;
 mod agent;
 mod demo;
+mod evidence;
 mod init;
 mod judging;
 mod look;
@@ -37,10 +38,16 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Nodes => on_runtime(session()?, look::nodes),
         Command::Endpoints => on_runtime(session()?, look::endpoints),
         Command::Services => on_runtime(session()?, look::services),
+        Command::Incidents { verify: Some(file), genesis, .. } => {
+            evidence::verify(output, file, genesis.as_deref())
+        }
+        Command::Incidents { id: Some(id), evidence: true, export, .. } => {
+            on_runtime(session()?, async |s| evidence::show(s, *id, export.as_deref()).await)
+        }
         Command::Incidents { id: Some(id), .. } => {
             on_runtime(session()?, async |s| look::incident(s, *id).await)
         }
-        Command::Incidents { id: None, open } => {
+        Command::Incidents { id: None, open, .. } => {
             on_runtime(session()?, async |s| look::incidents(s, *open).await)
         }
         Command::Why { endpoint } => on_runtime(session()?, async |s| look::why(s, endpoint).await),

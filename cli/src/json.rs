@@ -10,7 +10,7 @@ mod cases;
 mod doctor;
 mod traffic;
 
-pub use cases::{Accused, Cases, CutOff, Testimony};
+pub use cases::{Accused, Cases, CutOff, Evidence, Testimony, Witness};
 pub use doctor::{Checkup, Doctor, Part};
 pub use traffic::{
     DetectorSays, InboundFlood, Incoming, OutboundFlood, Outgoing, Syn, TopDestination, Traffic,
@@ -46,7 +46,7 @@ macro_rules! documents {
 
 documents! {
     Mesh = "status", Nodes = "nodes", Endpoints = "endpoints", Services = "services", Incidents = "incidents",
-    Incident = "incident", Why = "why", Syn = "syn", Doctor = "doctor", Cases = "cases", Done = "done", Checked = "check", SiteVersion = "site",
+    Incident = "incident", Why = "why", Syn = "syn", Doctor = "doctor", Cases = "cases", Evidence = "evidence", Done = "done", Checked = "check", SiteVersion = "site",
     SiteHistory = "site-history", Made = "init", Admitted = "admitted", Change = "change", Failed = "error",
 }
 

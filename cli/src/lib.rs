@@ -9,6 +9,7 @@ pub mod agent_file;
 pub mod agreement;
 pub mod args;
 pub mod ask;
+pub mod bundle;
 pub mod context;
 pub mod demo;
 pub mod document;

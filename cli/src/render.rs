@@ -12,7 +12,7 @@ mod syn;
 mod table;
 mod why;
 
-pub(crate) use cases::cases;
+pub(crate) use cases::{cases, evidence};
 pub(crate) use doctor::doctor;
 pub(crate) use mesh::{endpoints, health_word, incident, incidents, nodes, services, status};
 pub(crate) use order::{admitted, checked, done, made};

@@ -97,6 +97,12 @@ impl<T: Statement> Signed<T> {
         &self.statement
     }
 
+    /// The signature, for whoever verifies it by himself.
+    #[must_use]
+    pub fn signature(&self) -> &[u8] {
+        &self.signature
+    }
+
     /// Verifies signature and size, and gives out the statement.
     ///
     /// # Errors

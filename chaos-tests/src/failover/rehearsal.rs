@@ -85,7 +85,24 @@ impl Rehearsal {
         self.until_answered()?;
         let end = now();
         self.until_ended(end)?;
+        self.nobody_is_accused()?;
         Ok(judge(&self.visitor.so_far().visits, begin, if undone { restored } else { end }, end))
+    }
+
+    /// A misfortune is no crime: nobody was testified against, and nobody cut off.
+    fn nobody_is_accused(&self) -> anyhow::Result<()> {
+        for i in 0..self.stage.players.len() {
+            let status = self.stage.status(i)?;
+            anyhow::ensure!(
+                status.cases.is_empty()
+                    && status.own.isolated.is_empty()
+                    && status.state.isolations.is_empty(),
+                "node {i} accuses {:?} and has cut off {:?}",
+                status.cases,
+                status.own.isolated
+            );
+        }
+        Ok(())
     }
 
     /// Lets visitors come for so long.

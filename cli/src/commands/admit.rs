@@ -184,7 +184,11 @@ async fn write(
 }
 
 /// How the mesh began, from the first node that tells it: its hash is the mesh's identity.
-async fn genesis(session: &Session, answers: &Answers, cluster: ClusterId) -> Result<Vec<u8>, Failure> {
+pub(super) async fn genesis(
+    session: &Session,
+    answers: &Answers,
+    cluster: ClusterId,
+) -> Result<Vec<u8>, Failure> {
     let members = roster(answers);
     let mut last = "nobody answered".to_string();
     for node in answers.iter().filter(|(_, heard)| heard.answer.is_ok()).map(|(node, _)| *node) {

@@ -57,3 +57,35 @@ pub struct CutOff {
     /// The number of its incident.
     pub incident: u64,
 }
+
+/// `evidence`: what speaks against a node that was cut off, verified by another path than the nodes took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// The mesh, 64 hexadecimal digits.
+    pub cluster: String,
+    /// Who was cut off.
+    pub node: String,
+    /// How many witnesses it takes.
+    pub needed: usize,
+    /// Who testified.
+    pub witnesses: Vec<Witness>,
+    /// What the node's own reports said, a sentence each.
+    pub confessions: Vec<String>,
+    /// Reports that testimonies name and that no node had any more, or the file does not hold.
+    pub missing: usize,
+    /// Whose keys the genesis does not name: they were admitted later, and are known from the roster alone.
+    pub unanchored: Vec<String>,
+    /// Who judges by the genesis and not by this roster: unless an operator took their vote, it takes more witnesses.
+    pub absent: Vec<String>,
+    /// The file that was written, if one was.
+    pub exported: Option<String>,
+}
+
+/// One who testified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Witness {
+    /// Who.
+    pub node: String,
+    /// What he found.
+    pub grounds: Vec<String>,
+}

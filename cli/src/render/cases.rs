@@ -1,8 +1,8 @@
 //! `stead cases`: who is accused of what, and who was cut off.
 
 use super::paint::{Paint, tone};
-use crate::json::{Accused, Cases, CutOff, Testimony};
-use crate::words::{ago, span};
+use crate::json::{Accused, Cases, CutOff, Evidence, Testimony};
+use crate::words::{ago, harmless, span};
 use std::fmt::Write;
 
 /// `stead cases`.
@@ -58,4 +58,43 @@ fn open(accused: &Accused, needed: usize, paint: Paint, now_unix_ms: u64) -> Str
 
 fn testimony(said: &Testimony, now_unix_ms: u64) -> String {
     format!("  {} testifies ({}): {}\n", said.by, ago(said.unix_ms, now_unix_ms), said.grounds.join("; "))
+}
+
+/// `stead incidents ID --evidence` and `--verify`.
+pub(crate) fn evidence(evidence: &Evidence, paint: Paint) -> String {
+    let Evidence { node, needed, witnesses, confessions, missing, unanchored, absent, cluster, exported } =
+        evidence;
+    let word = paint.word(tone("ok"), "holds");
+    let mut text = format!(
+        "The evidence against {node} {word}: {} testify, and it takes {needed}.\n\n",
+        witnesses.len()
+    );
+    for witness in witnesses {
+        let _ = writeln!(text, "{} signed: {}", witness.node, witness.grounds.join("; "));
+    }
+    for confession in confessions {
+        let _ = writeln!(text, "{node} signed: {}", harmless(confession));
+    }
+    if *missing > 0 {
+        let _ = writeln!(text, "Reports that are named and not kept any more: {missing}.");
+    }
+    let _ = writeln!(text, "\nSigned for the mesh {cluster}.");
+    if !unanchored.is_empty() {
+        let _ = writeln!(
+            text,
+            "Not in the genesis, so known from the roster alone: {}. They were admitted later.",
+            unanchored.join(", ")
+        );
+    }
+    if !absent.is_empty() {
+        let _ = writeln!(
+            text,
+            "By the genesis {} judge, too, and by this roster not: if no operator took their vote, it takes more witnesses.",
+            absent.join(", ")
+        );
+    }
+    if let Some(file) = exported {
+        let _ = writeln!(text, "Written to {file}; `stead incidents --verify {file}` verifies it anywhere.");
+    }
+    text
 }
