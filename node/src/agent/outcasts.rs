@@ -19,13 +19,13 @@ use crate::nft;
 /// Keeps the rules as the core and the state want them, until the core is gone.
 pub(super) async fn run(
     mut outcasts: watch::Receiver<BTreeSet<NodeId>>,
-    states: watch::Receiver<Arc<State>>,
+    mut states: watch::Receiver<Arc<State>>,
     instance: String,
 ) {
     let table = table(&instance);
     let mut dropped = None;
     loop {
-        let wanted = addresses(&states.borrow(), &outcasts.borrow_and_update());
+        let wanted = addresses(&states.borrow_and_update(), &outcasts.borrow_and_update());
         if dropped.as_ref() != Some(&wanted) {
             let (name, set) = (table.clone(), wanted.clone());
             let done = tokio::task::spawn_blocking(move || put(&name, &set)).await;
@@ -40,7 +40,12 @@ pub(super) async fn run(
             }
             dropped = Some(wanted);
         }
-        if outcasts.changed().await.is_err() {
+        // The roster counts, too: a server that was admitted anew has its old address under a new key.
+        let changed = tokio::select! {
+            changed = outcasts.changed() => changed,
+            changed = states.changed() => changed,
+        };
+        if changed.is_err() {
             return std::future::pending().await;
         }
     }
@@ -135,6 +140,7 @@ mod tests {
         assert_eq!(dropped(&[1]), ["2001:db8::1"], "the other one is node 2's, too");
         assert_eq!(dropped(&[1, 2]), ["192.0.2.1", "198.51.100.2", "2001:db8::1"]);
         assert_eq!(dropped(&[3]), ["198.51.100.3"], "never this machine");
+        assert_eq!(dropped(&[9]), Vec::<String>::new(), "who was removed from the roster");
     }
 
     #[test]

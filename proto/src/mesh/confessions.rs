@@ -67,9 +67,9 @@ impl Confessions {
         counts
     }
 
-    /// How many confess, for however short a time already.
-    pub(super) fn count(&self) -> usize {
-        self.open.len()
+    /// How many confess, for however short a time already. Who fell silent over it counts for a while.
+    pub(super) fn count(&self, now: Instant) -> usize {
+        self.open.values().filter(|confession| now.since(confession.last) < LASTS).count()
     }
 
     /// What a node's confession comes to: the report, and whether it came from where the roster has the node.

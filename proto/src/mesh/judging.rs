@@ -24,6 +24,7 @@ use crate::id::NodeId;
 use crate::limits::{PATIENCE, TESTIMONIES_PER_SECOND_MAX};
 use crate::message::Message;
 use crate::report::Report;
+use crate::roster::Member;
 use crate::sign::{SecretKey, Signed};
 use crate::state::State;
 use crate::time::{Instant, Span};
@@ -208,7 +209,7 @@ impl Mesh {
         self.cut_off_the_isolated(now.at, out);
         let judging = &self.judging;
         let busy = judging.demotes_me
-            || judging.confessions.count() > 0
+            || judging.confessions.count(now.at) > 0
             || judging.tribunal.cases().next().is_some()
             || self.peers().any(|peer| self.hears(now.at, peer) && !self.has_acted(peer));
         self.judging.due = if busy { now.at.after(JUDGE_EVERY) } else { Instant::NEVER };
@@ -217,23 +218,25 @@ impl Mesh {
     /// Cuts off everybody whose isolation this node has come to know of, by a certificate or by the log.
     pub(super) fn cut_off_the_isolated(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let isolated = self.judging.tribunal.isolated();
-        let new: Vec<NodeId> = isolated.difference(&self.judging.outcasts).copied().collect();
-        for node in &new {
-            let Some(member) = self.state.members.get(node).cloned() else { continue };
-            self.judging.outcasts.insert(*node);
-            self.judging.confessions.keep(*node);
-            if *node == self.me {
+        let new = isolated.difference(&self.judging.outcasts).filter_map(|node| self.state.members.get(node));
+        let new: Vec<Member> = new.cloned().collect();
+        let any = !new.is_empty();
+        for member in new {
+            let node = member.id;
+            self.judging.outcasts.insert(node);
+            self.judging.confessions.keep(node);
+            if node == self.me {
                 self.stop(now, out);
                 self.phase = Phase::CutOff;
                 out.push(Effect::Quarantine);
                 continue;
             }
             out.push(Effect::CutOff(alloc::boxed::Box::new(member)));
-            if self.raft.leader == Some(*node) {
+            if self.raft.leader == Some(node) {
                 self.election.forsake_leader(now);
             }
         }
-        if !new.is_empty() {
+        if any {
             self.forget_strangers();
             self.reporter.hurry();
             self.duties.hurry(now);
@@ -255,7 +258,7 @@ impl Mesh {
     /// confess at once, this one perhaps among them, it is rather what they look with that is wrong: that is known
     /// before the first of them has confessed for long.
     fn findings(&self, now: Instant) -> Vec<(NodeId, Vec<Ground>)> {
-        let bad = self.judging.confessions.count() + usize::from(confesses(&self.traffic));
+        let bad = self.judging.confessions.count(now) + usize::from(confesses(&self.traffic));
         let many = bad >= 2 && 2 * bad >= self.state.electorate().voters.len();
         let grounds =
             |peer| if many { Vec::new() } else { self.judging.confessions.grounds(now, &self.state, peer) };

@@ -156,11 +156,16 @@ impl Tribunal {
         self.cases.values().flat_map(|case| case.testimonies.values().map(|(_, signed)| signed))
     }
 
-    /// The operators changed who judges. What was said under another electorate is void.
+    /// The operators changed who judges. What was said under another electorate is void; whom they took out of the roster
+    /// counts for nothing any more, not even as isolated.
     pub fn elect(&mut self, electorate: Electorate) {
         if electorate != self.electorate {
             self.electorate = electorate;
             self.cases.clear();
+            let electorate = &self.electorate;
+            let stays = |subject: &Subject| electorate.subject(subject.node) == Some(*subject);
+            self.isolated.retain(|subject, _| stays(subject));
+            self.demoted.retain(|subject, _| stays(subject));
         }
     }
 

@@ -7,11 +7,12 @@ use stead_proto::lookout::{Flood, Posture, TrafficSeen};
 use stead_proto::mesh::{Event, Now};
 use stead_proto::message::Message;
 use stead_proto::order::Act;
-use stead_proto::roster::Role;
+use stead_proto::roster::{Member, Role};
+use stead_proto::seed::Seed;
 use stead_proto::state::Authority;
 use stead_proto::tribunal::{Ground, Sanction, Subject, Testimony};
 
-use crate::world::{World, home, key, settled, unjudged};
+use crate::world::{World, home, key, member, settled, unjudged};
 
 fn flooding() -> TrafficSeen {
     let flood = Flood {
@@ -148,6 +149,52 @@ fn who_was_away_learns_of_it_and_who_restarts_has_not_forgotten() {
     world.boot(back);
     world.run_ms(10);
     assert!(world.nodes[&back].refused.contains(&bad));
+}
+
+#[test]
+fn once_the_isolated_was_removed_nothing_is_left_of_it_and_the_next_one_can_be_judged() {
+    let (mut world, _) = settled(3);
+    world.deaf.insert(NodeId(3));
+    flood(&mut world, NodeId(3), &flooding());
+    until_refused(&mut world, NodeId(3), 2_000);
+    world.run_ms(15_000);
+    world.order(Act::SetRole { node: NodeId(3), role: Role::Learner });
+    world.run_ms(1_000);
+    world.order(Act::Remove(NodeId(3)));
+    world.crash(NodeId(3));
+    world.run_ms(1_000);
+    assert!(world.state_at(world.log.len()).isolations.is_empty());
+    let reports = |world: &World| world.reports;
+    let before = reports(&world);
+    world.run_ms(10_000);
+    assert!(reports(&world) - before <= 2 * 25, "{} reports in ten seconds", reports(&world) - before);
+    // Two are too few to judge; with a third one they can again.
+    let newcomer = Member { id: NodeId(4), name: "n4".parse().unwrap(), key: key(4).public(), ..member(4) };
+    world.order(Act::Admit(Box::new(newcomer)));
+    world.join(NodeId(4), Some(Seed::of(&world.state_at(world.log.len()), 1)));
+    world.run_ms(60_000);
+    world.deaf.insert(NodeId(4));
+    flood(&mut world, NodeId(4), &flooding());
+    world.run_ms(3_000);
+    let refusing = [NodeId(1), NodeId(2)].map(|node| world.nodes[&node].refused.contains(&NodeId(4)));
+    assert_eq!(refusing, [true, true]);
+}
+
+#[test]
+fn who_died_while_it_confessed_shields_nobody_for_long() {
+    let (mut world, _) = settled(5);
+    for dead in [4, 5] {
+        flood(&mut world, NodeId(dead), &flooding());
+        world.run_ms(300);
+        world.crash(NodeId(dead));
+    }
+    world.run_ms(20_000);
+    world.deaf.insert(NodeId(3));
+    flood(&mut world, NodeId(3), &flooding());
+    world.run_ms(3_000);
+    // Two witnesses of five isolate nobody; but they do look, and demote.
+    let status = world.nodes[&NodeId(1)].mesh.as_ref().unwrap().status(Now { at: world.now, unix_ms: 0 }, "");
+    assert!(status.cases.iter().any(|case| case.subject == NodeId(3)), "{:?}", status.cases);
 }
 
 #[test]

@@ -120,6 +120,8 @@ pub(crate) struct World {
     pub(crate) elsewhere: BTreeMap<NodeId, IpAddr>,
     /// Who takes in no datagrams: what is said to it changes nothing.
     pub(crate) deaf: BTreeSet<NodeId>,
+    /// Reports that anybody made.
+    pub(crate) reports: usize,
 }
 
 impl World {
@@ -141,6 +143,7 @@ impl World {
             cut: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
             deaf: BTreeSet::new(),
+            reports: 0,
         };
         for id in (1..=nodes).map(NodeId) {
             world.join(id, None);
@@ -367,6 +370,7 @@ impl World {
                 }
             }
             Effect::Report(bytes) => {
+                self.reports += 1;
                 let others: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
                 for to in others.into_iter().filter(|to| !self.cut.contains(&(id, *to))).collect::<Vec<_>>() {
                     let at = Some(self.elsewhere.get(&id).copied().unwrap_or(home(id)));
