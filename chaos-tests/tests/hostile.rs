@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use chaos_tests::adversary::member::{self, Lie};
 use chaos_tests::adversary::{Night, Role};
 use stead::demo::stage::scratch;
 
@@ -12,6 +13,24 @@ use stead::demo::stage::scratch;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// The program that is every process of the lab.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hostile");
+
+fn lies(nodes: u8, liars: &[usize]) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let parent = tempfile::tempdir().expect("a directory for the mesh").keep();
+    let files = scratch(&parent).expect("a directory for the mesh");
+    let mut night =
+        Night::begin(Path::new(PROGRAM), &files, nodes).unwrap_or_else(|error| panic!("{error:#}"));
+    for lie in Lie::ALL {
+        let heard =
+            member::lie(night.stage(), liars, lie).unwrap_or_else(|error| panic!("{lie:?}: {error:#}"));
+        println!("{nodes} nodes, {} liars, {lie:?}: {heard:?}", liars.len());
+        assert!(lie != Lie::Slander || heard.cases > 0, "nobody heard it: {heard:?}");
+        assert!(heard.said > 100 && heard.believed == 0, "{lie:?}: {heard:?}");
+        assert!(heard.outage.as_ms() <= 300, "{lie:?}: {heard:?}");
+    }
+    drop(night);
+    std::fs::remove_dir_all(&parent).expect("the files go");
+}
 
 fn strike(role: Role, nodes: u8) {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,4 +68,14 @@ fn a_leader_that_floods_is_cut_off_and_deposed() {
 #[test]
 fn a_leader_of_five_too() {
     strike(Role::Leader, 5);
+}
+
+#[test]
+fn one_of_three_that_slanders_spams_and_speaks_for_others_is_not_believed() {
+    lies(3, &[2]);
+}
+
+#[test]
+fn a_colluding_pair_of_five_neither() {
+    lies(5, &[3, 4]);
 }

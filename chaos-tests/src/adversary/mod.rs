@@ -4,6 +4,7 @@
 //! never by the hostile one. All packets stay in the lab's namespaces.
 
 mod malware;
+pub mod member;
 mod role;
 mod row;
 
