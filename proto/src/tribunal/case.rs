@@ -26,6 +26,8 @@ pub(super) struct Case {
     pub(super) testimonies: BTreeMap<(NodeId, Sanction), (Testimony, Signed<Testimony>)>,
     /// Whether it has ever come back from a look, and what it found last.
     pub(super) found: Option<(Instant, Vec<Ground>)>,
+    /// When what this node found was last enough to isolate.
+    pub(super) deserved: Option<Instant>,
     /// Since when the subject owes an answer.
     pub(super) challenged: Option<Instant>,
     /// Whether the accusers have paid for it.
@@ -40,6 +42,7 @@ impl Case {
             accuser,
             testimonies: BTreeMap::new(),
             found: None,
+            deserved: None,
             challenged: None,
             struck: false,
         }

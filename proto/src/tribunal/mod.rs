@@ -14,7 +14,7 @@
 //! | is looking | nothing, for ten seconds, and there is no certificate | strikes the accusers |
 //! | is looking | enough | testifies |
 //! | found only silence beside it | | asks X; testifies if it has no answer in two seconds |
-//! | is unwell, or half of the mesh looks bad, or another one is being isolated | enough | waits |
+//! | is unwell, or half of the mesh looks bad, or it is [another one's turn](turn) | enough | waits |
 //! | has A testimonies | | certificate: acts, and tells everybody |
 //! | hears a certificate | | verifies: acts, and tells everybody |
 //!
@@ -28,6 +28,7 @@ pub mod certificate;
 pub mod rules;
 mod strikes;
 pub mod testimony;
+mod turn;
 
 pub use case::{LASTS, REBUTTAL};
 pub use certificate::{Certificate, Court, Disbelief, Electorate, Verdict};
@@ -99,6 +100,8 @@ pub struct Tribunal {
     recorded: BTreeSet<NodeId>,
     demoted: BTreeMap<Subject, Instant>,
     strikes: Strikes,
+    /// Against whom this node swore that they belong out, and when last.
+    sworn: BTreeMap<Subject, Instant>,
     /// When this node was told to look last.
     looked: Option<Instant>,
 }
@@ -117,6 +120,7 @@ impl Tribunal {
             recorded: BTreeSet::new(),
             demoted: BTreeMap::new(),
             strikes: Strikes::default(),
+            sworn: BTreeMap::new(),
             looked: None,
         }
     }
@@ -189,6 +193,7 @@ impl Tribunal {
             }
         }
         // Only now is known whether it is one of them or most of them.
+        self.line_up(facts.now);
         for subject in seen {
             self.speak(facts, subject, out);
         }
@@ -377,6 +382,9 @@ impl Tribunal {
         if let Some(case) = self.cases.get_mut(&subject) {
             case.hear(facts.now, testimony, signed.clone());
         }
+        if sanction == Sanction::Isolate {
+            self.swore(facts.now, subject);
+        }
         out.push(Output::Tell(signed));
         self.conclude(facts, subject, out);
     }
@@ -385,22 +393,6 @@ impl Tribunal {
     fn blames_the_network(&self, now: Instant) -> bool {
         let bad = self.cases.values().filter(|case| !case.grounds(now, false).is_empty()).count();
         self.rules.group && bad >= 2 && 2 * bad >= self.electorate.voters.len()
-    }
-
-    /// Whether nobody else is being isolated, and as many stay as have to.
-    fn may_isolate(&self, facts: &Facts<'_>, subject: Subject) -> bool {
-        let pending =
-            self.isolated.keys().any(|other| *other != subject && !self.recorded.contains(&other.node));
-        let sworn = self.cases.iter().any(|(other, case)| {
-            *other != subject && case.testimonies.contains_key(&(self.me, Sanction::Isolate))
-        });
-        let leads = facts.leader == Some(subject.node);
-        let isolated = self.isolated();
-        let stay =
-            facts.voters.iter().filter(|node| **node != subject.node && !isolated.contains(node)).count();
-        let within = !self.rules.budget
-            || (isolated.len() < self.electorate.budget() && 2 * stay > facts.voters.len());
-        within && (leads || !self.rules.one || (!pending && !sworn))
     }
 
     /// Puts a certificate together if there are enough testimonies of one time.

@@ -222,19 +222,47 @@ fn who_is_unwell_or_sees_half_of_the_mesh_fail_holds_his_tongue() {
 #[test]
 fn one_after_the_other_but_for_the_leader() {
     let bad = |_, subject| if subject <= 2 { vec![KEY, CONTENT] } else { vec![] };
-    for (leads, second) in [(None, false), (Some(NodeId(2)), true)] {
+    for (leads, at_once) in [(None, 1), (Some(NodeId(2)), 2)] {
         let mut world = World::of(7);
         world.liars.extend([1, 2]);
         world.leader = leads;
         world.found(3, 1, &[KEY, CONTENT], &bad);
         world.found(3, 2, &[KEY, CONTENT], &bad);
-        assert_eq!(world.isolated_by(5).contains(&2), second);
+        let first = world.isolated_by(5);
+        assert_eq!(first.len(), at_once);
         for node in 3..=7 {
-            world.with(node, |t, _, _| t.recorded([NodeId(1)].into()));
+            world.with(node, |t, _, _| t.recorded(first.iter().copied().map(NodeId).collect()));
         }
         world.pass(1_000, &bad);
-        assert_eq!(world.isolated_by(5), [1, 2], "once the roster has followed");
+        let both: BTreeSet<u64> = world.isolated_by(5).into_iter().collect();
+        assert_eq!(both, [1, 2].into(), "once the roster has followed");
     }
+}
+
+#[test]
+fn two_hostile_nodes_do_not_shield_each_other() {
+    let mut world = World::of(5);
+    world.liars.extend([1, 2]);
+    // It takes all three honest nodes, and at first one of them sees another one than the others see.
+    let split =
+        |by, subject| if subject == (if by == 5 { 2 } else { 1 }) { vec![KEY, CONTENT] } else { vec![] };
+    world.found(3, 1, &[KEY, CONTENT], &split);
+    assert_eq!(world.enforced.values().flatten().filter(|(_, s)| *s == Sanction::Isolate).count(), 0);
+    let bad = |_, subject| if subject <= 2 { vec![KEY, CONTENT] } else { vec![] };
+    let mut out = BTreeSet::new();
+    for _ in 0..150 {
+        world.pass(2_000, &bad);
+        for node in 3..=5 {
+            world.carry(node, vec![Output::Look], &bad);
+        }
+        let before = out.len();
+        out.extend((3..=5).flat_map(|node| world.isolated_by(node)));
+        assert!(out.len() <= before + 1, "one after the other");
+        for node in 3..=5 {
+            world.with(node, |t, _, _| t.recorded(out.iter().copied().map(NodeId).collect()));
+        }
+    }
+    assert_eq!(out, [1, 2].into(), "within five minutes");
 }
 
 #[test]
