@@ -3,7 +3,8 @@
 //! openraft's own election timer is off, because each of its attempts raises the term, also in a
 //! partition. Instead a node that misses its leader first asks the other voters whether they miss him too
 //! and whether its log is recent enough (the pre-vote of Ongaro's thesis, §9.6); only a majority of such
-//! grants lets it campaign. Nothing here is durable, and nothing here decides an election.
+//! grants lets it campaign. Nothing of the pre-vote is durable, and it decides no election: votes do, and
+//! [`ElectionCertificate`] proves them.
 //!
 //! | state | event | next |
 //! |---|---|---|
@@ -12,6 +13,12 @@
 //! | asking | majority of grants | calm, **campaign**, timer restarted |
 //! | asking | leader heard | calm |
 //! | asking | timer | asking: the next round |
+
+mod certificate;
+mod grant;
+
+pub use certificate::{CertificateError, Elected, ElectionCertificate, Electorate};
+pub use grant::Grant;
 
 use crate::id::NodeId;
 use crate::time::{Instant, Span};
@@ -183,6 +190,9 @@ impl Election {
         self.deadline = now.after(self.timeout).after(Span::from_ns(extra));
     }
 }
+
+#[cfg(test)]
+mod certificate_tests;
 
 #[cfg(test)]
 mod tests {

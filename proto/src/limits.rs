@@ -12,6 +12,12 @@ pub const SERIAL_MAX: u64 = 1 << 62;
 pub const FORMER_KEYS_MAX: usize = 256;
 /// Nodes that vote.
 pub const VOTERS_MAX: usize = 9;
+/// Grants of one election: while one set of voters replaces another, both vote.
+pub const GRANTS_MAX: usize = 2 * VOTERS_MAX;
+/// Bytes of one grant.
+pub const GRANT_BYTES_MAX: usize = 80;
+/// No mesh ever comes to this term; it keeps arithmetic on terms far from its end.
+pub const TERM_MAX: u64 = u64::MAX / 4;
 /// Operators of one mesh.
 pub const OPERATORS_MAX: usize = 32;
 /// Services of one site.

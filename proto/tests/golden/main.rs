@@ -11,6 +11,7 @@
 mod canonical;
 mod commands;
 mod complete;
+mod election;
 mod frames;
 mod generate;
 mod identity;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Samples {
     commands::add(&mut samples);
     views::add(&mut samples);
     tribunal::add(&mut samples);
+    election::add(&mut samples);
     samples
 }
 
