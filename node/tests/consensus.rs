@@ -1,18 +1,22 @@
 //! Whole clusters in one process, over a network that can be cut.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
+#[path = "consensus/elections.rs"]
+mod elections;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use stead_node::consensus::{
-    Compaction, Consensus, Courier, CourierError, Disk, GateError, HandleError, Progress, ProposeError,
-    Replica, Role, Settings, Timing,
+    Compaction, Consensus, Courier, CourierError, Disk, Electors, GateError, HandleError, Progress,
+    ProposeError, Replica, Role, Settings, Timing,
 };
 use stead_node::storage::{Create, SimDisk, Space};
-use stead_proto::id::ClusterId;
+use stead_proto::id::{ClusterId, NodeId, PublicKey};
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
+use stead_proto::sign::SecretKey;
 use stead_proto::time::Span;
 
 const CLUSTER: ClusterId = ClusterId([7; 32]);
@@ -182,8 +186,30 @@ impl Cluster {
     }
 }
 
+fn key(node: u64) -> SecretKey {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&node.to_le_bytes());
+    SecretKey::from_seed(&seed.into())
+}
+
+/// A roster of nine, three of which vote.
+#[derive(Debug)]
+struct Everybody;
+
+impl Electors for Everybody {
+    fn keys(&self) -> BTreeMap<NodeId, PublicKey> {
+        (1..=9).map(|node| (NodeId(node), key(node).public())).collect()
+    }
+
+    fn voters(&self) -> BTreeSet<NodeId> {
+        [1, 2, 3].map(NodeId).into()
+    }
+}
+
 fn settings(dir: PathBuf, me: u64, compaction: Compaction) -> Settings {
-    Settings { dir, cluster: CLUSTER, me, create: Create::IfAbsent, timing: TIMING, compaction }
+    let (key, electors) = (Arc::new(key(me)), Arc::new(Everybody));
+    let (create, timing) = (Create::IfAbsent, TIMING);
+    Settings { dir, cluster: CLUSTER, me, create, timing, compaction, key, electors }
 }
 
 const SMALL: Compaction = Compaction { entries: 50, bytes: 1 << 20, keep: 10, log_bytes_max: 1 << 30 };

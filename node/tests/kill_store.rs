@@ -4,18 +4,39 @@
 //! `STEAD_KILL_ROUNDS` (default 60) and `STEAD_KILL_SEED` (default: the time) change the run.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
-use stead_node::consensus::{Compaction, Consensus, Courier, CourierError, Replica, Role, Settings, Timing};
+use stead_node::consensus::{
+    Compaction, Consensus, Courier, CourierError, Electors, Replica, Role, Settings, Timing,
+};
 use stead_node::storage::{Create, StoreError};
-use stead_proto::id::ClusterId;
+use stead_proto::id::{ClusterId, NodeId, PublicKey};
+use stead_proto::sign::SecretKey;
 
 const DIR: &str = "STEAD_KILL_DIR";
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The only one that votes.
+#[derive(Debug)]
+struct Alone;
+
+impl Electors for Alone {
+    fn keys(&self) -> BTreeMap<NodeId, PublicKey> {
+        [(NodeId(1), secret().public())].into()
+    }
+
+    fn voters(&self) -> BTreeSet<NodeId> {
+        [NodeId(1)].into()
+    }
+}
+
+fn secret() -> SecretKey {
+    SecretKey::from_seed(&[1; 32].into())
+}
 
 struct Nobody;
 impl Courier for Nobody {
@@ -63,8 +84,16 @@ async fn lead(dir: &Path, create: Create) -> (Consensus, Numbers) {
     let timing =
         Timing { heartbeat: Duration::from_millis(20), election_timeout: Duration::from_millis(100) };
     let compaction = Compaction { entries: 64, keep: 16, ..Compaction::default() };
-    let settings =
-        Settings { dir: dir.to_path_buf(), cluster: ClusterId([7; 32]), me: 1, create, timing, compaction };
+    let settings = Settings {
+        dir: dir.to_path_buf(),
+        cluster: ClusterId([7; 32]),
+        me: 1,
+        create,
+        timing,
+        compaction,
+        key: Arc::new(secret()),
+        electors: Arc::new(Alone),
+    };
     let consensus = Consensus::open(settings, numbers.clone(), Nobody).await.unwrap();
     consensus.initialize([1].into()).await.unwrap();
     consensus.campaign().await.unwrap();

@@ -1,13 +1,17 @@
 //! The replicated state inside Raft's state machine, published to the rest of the agent after each entry.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stead_proto::codec;
+use stead_proto::id::{NodeId, PublicKey};
 use stead_proto::limits::{COMMAND_FRAME_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use stead_proto::seed::Seed;
 use stead_proto::state::State;
 use tokio::sync::watch;
 
-use crate::consensus::Replica;
+use super::watch::view;
+use crate::consensus::{Electors, Replica};
 
 /// The one writer of the state.
 #[derive(Debug)]
@@ -59,5 +63,26 @@ impl Replica for StateReplica {
         let state = self.read(index, bytes)?;
         self.state.send_replace(Arc::new(state));
         Ok(())
+    }
+}
+
+/// Who may vote, by the state, or by the seed until the state has come that far.
+#[derive(Debug)]
+pub(super) struct StateElectors {
+    pub(super) states: watch::Receiver<Arc<State>>,
+    pub(super) roster: Option<Seed>,
+}
+
+impl Electors for StateElectors {
+    fn keys(&self) -> BTreeMap<NodeId, PublicKey> {
+        view(self.roster.as_ref(), self.states.borrow().clone())
+            .members
+            .values()
+            .map(|member| (member.id, member.key))
+            .collect()
+    }
+
+    fn voters(&self) -> BTreeSet<NodeId> {
+        view(self.roster.as_ref(), self.states.borrow().clone()).config.voters.clone()
     }
 }

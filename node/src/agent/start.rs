@@ -33,7 +33,7 @@ use super::owner::{Owner, tell_unwell, vips};
 use super::pages::Pages;
 use super::peer::QuicCourier;
 use super::records_file::RecordsFile;
-use super::replica::StateReplica;
+use super::replica::{StateElectors, StateReplica};
 use super::watch::{CONVICTIONS_KEY, MEMORIES_KEY, accepted_keys, view};
 use super::worker::Worker;
 use super::{driver, hints, keeper, links, lookout, outcasts, probing, realtime, socket, watch as watching};
@@ -117,7 +117,8 @@ pub(super) async fn run(
     .map_err(AgentError::Threads)?;
     let transport = transport.await.map_err(|_| AgentError::Ended("the lease thread"))??;
 
-    let consensus = open_consensus(config, cluster, me, replica, &transport).await?;
+    let electors = StateElectors { states: states.clone(), roster: roster.clone() };
+    let consensus = open_consensus(config, cluster, me, (replica, electors), &transport).await?;
     consensus.believe_terms_after(roster.as_ref().map_or(0, |seed| seed.term));
     let own = own_memory(&consensus)?;
     let newborn = own.incarnation == 0;
@@ -309,7 +310,7 @@ async fn open_consensus(
     config: &Config,
     cluster: ClusterId,
     me: NodeId,
-    replica: StateReplica,
+    (replica, electors): (StateReplica, StateElectors),
     transport: &Transport,
 ) -> Result<Arc<Consensus>, AgentError> {
     let settings = Settings {
@@ -319,6 +320,8 @@ async fn open_consensus(
         create: if config.create { Create::IfAbsent } else { Create::Never },
         timing: Timing { heartbeat: config.heartbeat, election_timeout: config.election_timeout },
         compaction: Compaction::default(),
+        key: Arc::new(Identity::load(&config.key_file)?.into_key()),
+        electors: Arc::new(electors),
     };
     let opened = Consensus::open(settings, replica, QuicCourier(transport.clone())).await;
     Ok(Arc::new(opened.map_err(|error| AgentError::opening(config, error))?))

@@ -1,9 +1,12 @@
 //! From openraft to the peers: one frame, one answer, one deadline.
 //!
-//! **Invariant.** openraft sees no answer that did not pass [`gate::answer`]. What fails for want of a
+//! **Invariant.** openraft sees no answer that did not pass [`gate::answer`], and no vote without a
+//! grant that its voter signed. A peer is shown the certificate of an election before the first message of
+//! its leader, and again after each failure. What fails for want of a
 //! connection is `Unreachable` and is retried after a pause; a late answer is `Timeout`.
 
 use super::contact::{Contact, now};
+use super::elections::Elections;
 use super::gate::{self, GateError, Sent};
 use super::types::TypeConfig;
 use super::wire::{Answer, AppendAnswer, Ballot, EntryId, Frame, LogEntry, SnapshotImage};
@@ -58,18 +61,19 @@ enum Failure {
     Gate(#[from] GateError),
 }
 
-/// The highest vote whose election certificate the agent has verified.
+/// The highest vote that the agent admitted, without proof: a stranded voter's.
 #[derive(Debug, Default)]
-pub(super) struct Proven(Mutex<Option<Ballot>>);
+pub(super) struct Admitted(Mutex<Option<Ballot>>);
 
-impl Proven {
-    pub(super) fn get(&self) -> Option<Ballot> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Admitted {
+    fn is(&self, ballot: Ballot) -> bool {
+        let admitted = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        admitted.is_some_and(|admitted| (admitted.term, admitted.node) == (ballot.term, ballot.node))
     }
 
     pub(super) fn raise(&self, ballot: Ballot) {
-        let mut proven = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *proven = Some(ballot).max(*proven);
+        let mut admitted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *admitted = Some(ballot).max(*admitted);
     }
 }
 
@@ -78,7 +82,8 @@ pub(super) struct Peers<C> {
     pub(super) me: u64,
     pub(super) courier: Arc<C>,
     pub(super) contact: Arc<Contact>,
-    pub(super) proven: Arc<Proven>,
+    pub(super) admitted: Arc<Admitted>,
+    pub(super) elections: Arc<Elections>,
 }
 
 /// One peer.
@@ -87,7 +92,10 @@ pub(super) struct Peer<C> {
     to: u64,
     courier: Arc<C>,
     contact: Arc<Contact>,
-    proven: Arc<Proven>,
+    admitted: Arc<Admitted>,
+    elections: Arc<Elections>,
+    /// Whose election this peer was shown, and has believed.
+    shown: Option<Ballot>,
 }
 
 impl<C: Courier> RaftNetworkFactory<TypeConfig> for Peers<C> {
@@ -99,7 +107,9 @@ impl<C: Courier> RaftNetworkFactory<TypeConfig> for Peers<C> {
             to: target,
             courier: self.courier.clone(),
             contact: self.contact.clone(),
-            proven: self.proven.clone(),
+            admitted: self.admitted.clone(),
+            elections: self.elections.clone(),
+            shown: None,
         }
     }
 }
@@ -108,8 +118,28 @@ impl<C: Courier> Peer<C> {
     async fn ask(&self, frame: Vec<u8>, sent: Sent, deadline: Duration) -> Result<Answer, Failure> {
         let answer = tokio::time::timeout(deadline, self.courier.call(self.to, frame, deadline)).await;
         let answer = codec::decode(&answer.map_err(|_| CourierError::Timeout)??, RAFT_FRAME_BYTES_MAX)?;
-        gate::answer(sent, self.proven.get(), &answer)
+        let proven = |ballot| self.admitted.is(ballot) || self.elections.is_elected(ballot);
+        gate::answer(sent, proven, &answer)
             .inspect_err(|error| tracing::debug!(peer = self.to, %error, "refused an answer"))?;
+        Ok(answer)
+    }
+
+    /// Sends a leader's message, after the proof that it leads if the peer may not have it.
+    async fn lead(
+        &mut self,
+        ballot: Ballot,
+        frame: Vec<u8>,
+        sent: Sent,
+        deadline: Duration,
+    ) -> Result<Answer, Failure> {
+        if self.shown.take() != Some(ballot) {
+            let unelected = GateError::Unelected { term: ballot.term, leader: ballot.node };
+            let certificate = self.elections.certificate(ballot).ok_or(unelected)?;
+            let proof = codec::encode(&Frame::Elected { ballot, certificate }, RAFT_FRAME_BYTES_MAX)?;
+            self.ask(proof, Sent::Elected, deadline).await?;
+        }
+        let answer = self.ask(frame, sent, deadline).await?;
+        self.shown = Some(ballot);
         Ok(answer)
     }
 
@@ -152,10 +182,10 @@ impl<C: Courier> RaftNetwork<TypeConfig> for Peer<C> {
             Err(error) => return Err(self.rpc_error(action, deadline, &error.into())),
         };
         let sent_at = now();
-        let answer = self.ask(frame, sent, deadline).await;
+        let answer = self.lead(ballot, frame, sent, deadline).await;
         let answer = match answer.map_err(|failure| self.rpc_error(action, deadline, &failure))? {
             Answer::Append(answer) => answer,
-            Answer::Vote { .. } | Answer::Snapshot { .. } => {
+            Answer::Vote { .. } | Answer::Snapshot { .. } | Answer::Elected => {
                 return Err(self.rpc_error(action, deadline, &GateError::Mismatch.into()));
             }
         };
@@ -172,14 +202,20 @@ impl<C: Courier> RaftNetwork<TypeConfig> for Peer<C> {
     ) -> Result<VoteResponse<u64>, RPCError<u64, EmptyNode, RaftError<u64>>> {
         let (deadline, action) = (option.hard_ttl(), RPCTypes::Vote);
         let ballot = Ballot::from(&rpc.vote);
-        let frame = Frame::Vote { ballot, last: rpc.last_log_id.as_ref().map(EntryId::from) };
+        let mine = rpc.last_log_id.as_ref().map(EntryId::from);
+        self.elections.stand(ballot, mine);
+        let frame = Frame::Vote { ballot, last: mine };
         let frame = codec::encode(&frame, RAFT_FRAME_BYTES_MAX)
             .map_err(|error| self.rpc_error(action, deadline, &error.into()))?;
         match self.ask(frame, Sent::Vote(ballot), deadline).await {
-            Ok(Answer::Vote { ballot, granted, last }) => {
+            Ok(Answer::Vote { ballot, granted, last, grant }) => {
+                if granted {
+                    let collected = self.elections.collect(self.to, ballot, mine, grant);
+                    collected.map_err(|error| self.rpc_error(action, deadline, &error.into()))?;
+                }
                 Ok(VoteResponse::new(Vote::from(ballot), last.map(LogId::from), granted))
             }
-            Ok(Answer::Append(_) | Answer::Snapshot { .. }) => {
+            Ok(Answer::Append(_) | Answer::Snapshot { .. } | Answer::Elected) => {
                 Err(self.rpc_error(action, deadline, &GateError::Mismatch.into()))
             }
             Err(failure) => Err(self.rpc_error(action, deadline, &failure)),
@@ -201,12 +237,14 @@ impl<C: Courier> RaftNetwork<TypeConfig> for Peer<C> {
         let frame = Frame::Snapshot { ballot, name: snapshot.meta.snapshot_id, image };
         let frame = codec::encode(&frame, SNAPSHOT_BYTES_MAX).map_err(|error| unusable(error.into()))?;
         let answer = tokio::select! {
-            answer = self.ask(frame, Sent::Snapshot(ballot), deadline) => answer,
+            answer = self.lead(ballot, frame, Sent::Snapshot(ballot), deadline) => answer,
             closed = cancel => return Err(closed.into()),
         };
         match answer {
             Ok(Answer::Snapshot { ballot }) => Ok(SnapshotResponse::new(ballot.into())),
-            Ok(Answer::Append(_) | Answer::Vote { .. }) => Err(unusable(GateError::Mismatch.into())),
+            Ok(Answer::Append(_) | Answer::Vote { .. } | Answer::Elected) => {
+                Err(unusable(GateError::Mismatch.into()))
+            }
             Err(Failure::Courier(CourierError::Timeout)) => {
                 Err(self.timeout(RPCTypes::InstallSnapshot, deadline).into())
             }

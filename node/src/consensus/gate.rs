@@ -5,14 +5,15 @@
 //! stand in between, for requests as well as for answers.
 //!
 //! **Invariant.** A message speaks for the peer that it came from and for nobody else. Terms never jump
-//! by more than [`TERM_JUMP_MAX`], unless the agent has verified the election certificate of that very
-//! vote. An answer never deposes anybody without such a proof.
+//! by more than [`TERM_JUMP_MAX`], and nobody leads without a verified election certificate of that very
+//! vote. An answer deposes nobody without one, unless the agent admitted a stranded voter's vote.
 //!
-//! Deliberately absent: verifying certificates. The agent does, and says so (`Consensus::admit`).
+//! Deliberately absent: verifying certificates (`elections` does), and judging whether entries of
+//! membership follow from the state: an elected leader is believed in those.
 
 use super::wire::{Answer, AppendAnswer, Ballot, EntryId, Frame, LogEntry, Members, Payload};
 use std::collections::BTreeSet;
-use stead_proto::limits::{COMMAND_FRAME_BYTES_MAX, NODES_MAX, TERM_JUMP_MAX, VOTERS_MAX};
+use stead_proto::limits::{COMMAND_FRAME_BYTES_MAX, NODES_MAX, TERM_JUMP_MAX, TERM_MAX, VOTERS_MAX};
 
 /// No log ever gets this long; it keeps arithmetic on indexes far from its end.
 const INDEX_MAX: u64 = u64::MAX / 4;
@@ -28,10 +29,8 @@ pub enum GateError {
         /// Who sent it.
         from: u64,
     },
-    /// The term is too far ahead, and no election certificate was shown for it.
-    #[error(
-        "term {term} is more than {TERM_JUMP_MAX} ahead of ours ({ours}), without an election certificate"
-    )]
+    /// The term is too far ahead.
+    #[error("term {term} is more than {TERM_JUMP_MAX} ahead of ours ({ours})")]
     TermJump {
         /// The term.
         term: u64,
@@ -61,26 +60,39 @@ pub enum GateError {
         /// The term.
         term: u64,
     },
+    /// A leader whose election nobody has proven here.
+    #[error("node #{leader} leads term {term} without an election certificate that this node knows")]
+    Unelected {
+        /// Its term.
+        term: u64,
+        /// Who says that it leads.
+        leader: u64,
+    },
+    /// A vote without the voter's signature.
+    #[error("a vote of node #{from} without a grant that it signed")]
+    Grant {
+        /// The voter.
+        from: u64,
+    },
     /// An answer to something else.
     #[error("not an answer to what was asked")]
     Mismatch,
 }
 
-/// Whether a request from `from` may reach openraft on a node whose vote is `ours`; `proven` is the highest
-/// vote with a verified election certificate.
+/// Whether a request from `from` may reach openraft on a node whose vote is `ours`; `elected` says whether
+/// a vote's election certificate was verified.
 ///
 /// # Errors
 /// [`GateError`] says what is wrong; the sender is broken or hostile.
 pub(crate) fn request(
     from: u64,
     ours: Ballot,
-    proven: Option<Ballot>,
+    elected: impl Fn(Ballot) -> bool,
     frame: &Frame,
 ) -> Result<(), GateError> {
     match frame {
         Frame::Append { ballot, prev, entries, commit } => {
-            leader(from, *ballot)?;
-            term(ours, proven, *ballot)?;
+            leader(from, &elected, *ballot)?;
             sequence(*ballot, *prev, entries)?;
             not_newer(*ballot, commit.as_ref())
         }
@@ -89,12 +101,11 @@ pub(crate) fn request(
             if ballot.committed {
                 return Err(GateError::WrongVote { kind: "candidate", other: "leader" });
             }
-            term(ours, proven, *ballot)?;
+            term(ours, *ballot)?;
             not_newer(*ballot, last.as_ref())
         }
         Frame::Snapshot { ballot, name, image } => {
-            leader(from, *ballot)?;
-            term(ours, proven, *ballot)?;
+            leader(from, &elected, *ballot)?;
             not_newer(*ballot, image.last.as_ref())?;
             not_newer(*ballot, image.members_at.as_ref())?;
             let index = image.last.map(|id| id.index).ok_or(GateError::Disorder)?;
@@ -103,6 +114,8 @@ pub(crate) fn request(
             }
             members(&image.members)
         }
+        // It never reaches openraft.
+        Frame::Elected { .. } => Ok(()),
     }
 }
 
@@ -128,13 +141,15 @@ pub(crate) enum Sent {
     Vote(Ballot),
     /// A snapshot.
     Snapshot(Ballot),
+    /// An election certificate.
+    Elected,
 }
 
-/// Whether an answer to what was sent may reach openraft.
+/// Whether an answer to what was sent may reach openraft; `proven` says which higher votes are believed.
 ///
 /// # Errors
 /// [`GateError`] for an answer that counts as no answer.
-pub(crate) fn answer(sent: Sent, proven: Option<Ballot>, answer: &Answer) -> Result<(), GateError> {
+pub(crate) fn answer(sent: Sent, proven: impl Fn(Ballot) -> bool, answer: &Answer) -> Result<(), GateError> {
     let claimed = match (sent, answer) {
         (Sent::Append { .. }, Answer::Append(AppendAnswer::Success)) => return Ok(()),
         (Sent::Append { prev, last, .. }, Answer::Append(AppendAnswer::UpTo(id))) => {
@@ -146,6 +161,7 @@ pub(crate) fn answer(sent: Sent, proven: Option<Ballot>, answer: &Answer) -> Res
         (Sent::Append { ballot: ours, .. }, Answer::Append(AppendAnswer::Higher(ballot))) => {
             if *ballot > ours { ballot } else { return Err(GateError::Mismatch) }
         }
+        (Sent::Elected, Answer::Elected) => return Ok(()),
         (Sent::Vote(ours), Answer::Vote { ballot, granted: true, .. }) => {
             return if *ballot == ours { Ok(()) } else { Err(GateError::Mismatch) };
         }
@@ -157,9 +173,11 @@ pub(crate) fn answer(sent: Sent, proven: Option<Ballot>, answer: &Answer) -> Res
                 return Ok(());
             }
         }
-        (Sent::Append { .. } | Sent::Vote(_) | Sent::Snapshot(_), _) => return Err(GateError::Mismatch),
+        (Sent::Append { .. } | Sent::Vote(_) | Sent::Snapshot(_) | Sent::Elected, _) => {
+            return Err(GateError::Mismatch);
+        }
     };
-    if is_proven(proven, *claimed) { Ok(()) } else { Err(GateError::Unproven { term: claimed.term }) }
+    if proven(*claimed) { Ok(()) } else { Err(GateError::Unproven { term: claimed.term }) }
 }
 
 /// The name of a snapshot of the state at `index`; names sort by index and are never used twice.
@@ -177,23 +195,26 @@ fn speaks_for(from: u64, claimed: u64) -> Result<(), GateError> {
     if from == claimed { Ok(()) } else { Err(GateError::Impostor { claimed, from }) }
 }
 
-fn leader(from: u64, ballot: Ballot) -> Result<(), GateError> {
+fn leader(from: u64, elected: &impl Fn(Ballot) -> bool, ballot: Ballot) -> Result<(), GateError> {
     speaks_for(from, ballot.node)?;
-    if ballot.committed { Ok(()) } else { Err(GateError::WrongVote { kind: "leader", other: "candidate" }) }
+    if !ballot.committed {
+        return Err(GateError::WrongVote { kind: "leader", other: "candidate" });
+    }
+    let unelected = GateError::Unelected { term: ballot.term, leader: ballot.node };
+    if elected(ballot) { Ok(()) } else { Err(unelected) }
 }
 
-fn term(ours: Ballot, proven: Option<Ballot>, theirs: Ballot) -> Result<(), GateError> {
-    let near = theirs.term <= ours.term.saturating_add(TERM_JUMP_MAX) && theirs.term < u64::MAX / 2;
-    if near || is_proven(proven, theirs) {
+fn term(ours: Ballot, theirs: Ballot) -> Result<(), GateError> {
+    if is_near(ours, theirs.term) {
         Ok(())
     } else {
         Err(GateError::TermJump { term: theirs.term, ours: ours.term })
     }
 }
 
-/// A certificate proves one candidate's election in one term.
-fn is_proven(proven: Option<Ballot>, theirs: Ballot) -> bool {
-    proven.is_some_and(|proven| (proven.term, proven.node) == (theirs.term, theirs.node))
+/// Whether honest elections alone can have led from one term to the other.
+pub(crate) const fn is_near(ours: Ballot, term: u64) -> bool {
+    term <= ours.term.saturating_add(TERM_JUMP_MAX) && term <= TERM_MAX
 }
 
 fn not_newer(ballot: Ballot, id: Option<&EntryId>) -> Result<(), GateError> {
@@ -241,6 +262,14 @@ mod tests {
 
     const OURS: Ballot = Ballot { term: 10, node: 1, committed: true };
 
+    fn any(_: Ballot) -> bool {
+        true
+    }
+
+    fn nobody(_: Ballot) -> bool {
+        false
+    }
+
     fn led_by(node: u64, term: u64) -> Ballot {
         Ballot { term, node, committed: true }
     }
@@ -260,49 +289,53 @@ mod tests {
     #[test]
     fn nobody_speaks_for_another() {
         let impostor = Err(GateError::Impostor { claimed: 2, from: 3 });
-        assert_eq!(request(3, OURS, None, &heartbeat(led_by(2, 11))), impostor);
+        assert_eq!(request(3, OURS, any, &heartbeat(led_by(2, 11))), impostor);
         let vote = Frame::Vote { ballot: Ballot { term: 11, node: 2, committed: false }, last: None };
-        assert_eq!(request(3, OURS, None, &vote), impostor);
-        assert_eq!(request(2, OURS, None, &vote), Ok(()));
-        assert_eq!(request(2, OURS, None, &heartbeat(led_by(2, 11))), Ok(()));
+        assert_eq!(request(3, OURS, any, &vote), impostor);
+        assert_eq!(request(2, OURS, any, &vote), Ok(()));
+        assert_eq!(request(2, OURS, any, &heartbeat(led_by(2, 11))), Ok(()));
     }
 
     #[test]
-    fn a_term_jumps_no_further_than_allowed_unless_its_election_is_proven() {
+    fn nobody_leads_without_a_proven_election() {
+        let claimed = led_by(2, 11);
+        let refused = Err(GateError::Unelected { term: 11, leader: 2 });
+        assert_eq!(request(2, OURS, nobody, &heartbeat(claimed)), refused);
+        assert_eq!(request(2, OURS, |ballot| ballot == led_by(2, 10), &heartbeat(claimed)), refused);
+        assert_eq!(request(2, OURS, |ballot| ballot == claimed, &heartbeat(claimed)), Ok(()));
         let far = led_by(2, 10 + TERM_JUMP_MAX + 1);
-        let refused = Err(GateError::TermJump { term: far.term, ours: 10 });
-        assert_eq!(request(2, OURS, None, &heartbeat(led_by(2, 10 + TERM_JUMP_MAX))), Ok(()));
-        assert_eq!(request(2, OURS, None, &heartbeat(far)), refused);
-        assert_eq!(request(2, OURS, Some(far), &heartbeat(far)), Ok(()));
-        assert_eq!(request(2, OURS, Some(led_by(3, far.term)), &heartbeat(far)), refused);
-        let last = led_by(2, u64::MAX);
-        let near_the_end = led_by(1, u64::MAX - 3);
-        assert!(request(2, near_the_end, None, &heartbeat(last)).is_err());
+        assert_eq!(request(2, OURS, |ballot| ballot == far, &heartbeat(far)), Ok(()));
     }
 
     #[test]
-    fn a_newcomer_follows_a_leader_of_a_late_term_only_if_its_operator_vouched_for_about_that() {
+    fn a_candidates_term_jumps_no_further_than_allowed() {
+        let asked = |ours, term| {
+            let ballot = Ballot { term, node: 2, committed: false };
+            request(2, ours, nobody, &Frame::Vote { ballot, last: None })
+        };
+        let far = 10 + TERM_JUMP_MAX + 1;
+        assert_eq!(asked(OURS, far - 1), Ok(()));
+        assert_eq!(asked(OURS, far), Err(GateError::TermJump { term: far, ours: 10 }));
+        assert!(asked(led_by(1, u64::MAX - 3), u64::MAX).is_err());
         let newborn = Ballot { term: 0, node: 0, committed: false };
-        let late = heartbeat(led_by(2, 900));
-        let judged = |vouched| request(2, counted_from(newborn, vouched), None, &late);
-        assert_eq!(judged(0), Err(GateError::TermJump { term: 900, ours: 0 }));
-        assert_eq!(judged(900 - TERM_JUMP_MAX), Ok(()));
+        assert!(asked(counted_from(newborn, 0), 900).is_err());
+        assert_eq!(asked(counted_from(newborn, 900 - TERM_JUMP_MAX), 900), Ok(()));
         assert_eq!(counted_from(OURS, 3), OURS, "its own vote goes on counting");
     }
 
     #[test]
     fn a_candidate_cannot_call_itself_elected() {
         let vote = Frame::Vote { ballot: led_by(2, 11), last: None };
-        assert!(matches!(request(2, OURS, None, &vote), Err(GateError::WrongVote { .. })));
+        assert!(matches!(request(2, OURS, any, &vote), Err(GateError::WrongVote { .. })));
         let append = heartbeat(Ballot { term: 11, node: 2, committed: false });
-        assert!(matches!(request(2, OURS, None, &append), Err(GateError::WrongVote { .. })));
+        assert!(matches!(request(2, OURS, any, &append), Err(GateError::WrongVote { .. })));
     }
 
     #[test]
     fn entries_follow_each_other_and_are_no_newer_than_their_leader() {
         let prev = Some(EntryId { term: 9, node: 1, index: 4 });
         let good = vec![entry(9, 5), entry(11, 6)];
-        assert_eq!(request(2, OURS, None, &entries(prev, good)), Ok(()));
+        assert_eq!(request(2, OURS, any, &entries(prev, good)), Ok(()));
         for bad in [
             vec![entry(9, 6)],
             vec![entry(9, 5), entry(9, 7)],
@@ -310,17 +343,17 @@ mod tests {
             vec![entry(12, 5)],
             vec![entry(8, 5)],
         ] {
-            assert_eq!(request(2, OURS, None, &entries(prev, bad)), Err(GateError::Disorder));
+            assert_eq!(request(2, OURS, any, &entries(prev, bad)), Err(GateError::Disorder));
         }
         let endless = Some(EntryId { term: 9, node: 1, index: u64::MAX });
-        assert_eq!(request(2, OURS, None, &entries(endless, vec![entry(9, 0)])), Err(GateError::Disorder));
+        assert_eq!(request(2, OURS, any, &entries(endless, vec![entry(9, 0)])), Err(GateError::Disorder));
     }
 
     #[test]
     fn oversized_commands_and_senseless_member_lists_are_refused() {
         let with = |payload| {
             let one = LogEntry { id: EntryId { term: 9, node: 2, index: 0 }, payload };
-            request(2, OURS, None, &entries(None, vec![one]))
+            request(2, OURS, any, &entries(None, vec![one]))
         };
         let long = Payload::Command(Bytes(vec![0; COMMAND_FRAME_BYTES_MAX + 1]));
         assert_eq!(with(long), Err(GateError::Command));
@@ -336,7 +369,7 @@ mod tests {
         let named = |name: String, last, members_at| {
             let members = Members { voters: vec![BTreeSet::from([1])], nodes: BTreeSet::from([1]) };
             let image = SnapshotImage { last, members_at, members, state: Bytes(Vec::new()) };
-            request(2, OURS, None, &Frame::Snapshot { ballot: led_by(2, 11), name, image })
+            request(2, OURS, any, &Frame::Snapshot { ballot: led_by(2, 11), name, image })
         };
         let with = |last, members_at| named(snapshot_name(7, 99), last, members_at);
         let at = |term, index| Some(EntryId { term, node: 2, index });
@@ -356,28 +389,28 @@ mod tests {
         let higher = led_by(2, 12);
         let unproven = Err(GateError::Unproven { term: 12 });
         let append = Answer::Append(AppendAnswer::Higher(higher));
-        assert_eq!(answer(APPEND, None, &append), unproven);
-        assert_eq!(answer(APPEND, Some(higher), &append), Ok(()));
-        let vote = Answer::Vote { ballot: higher, granted: false, last: None };
-        assert_eq!(answer(Sent::Vote(OURS), None, &vote), unproven);
-        let snapshot = |ballot| answer(Sent::Snapshot(OURS), None, &Answer::Snapshot { ballot });
+        assert_eq!(answer(APPEND, nobody, &append), unproven);
+        assert_eq!(answer(APPEND, |ballot| ballot == higher, &append), Ok(()));
+        let vote = Answer::Vote { ballot: higher, granted: false, last: None, grant: None };
+        assert_eq!(answer(Sent::Vote(OURS), nobody, &vote), unproven);
+        let snapshot = |ballot| answer(Sent::Snapshot(OURS), nobody, &Answer::Snapshot { ballot });
         assert_eq!(snapshot(higher), unproven);
         assert_eq!(snapshot(OURS), Ok(()));
-        assert_eq!(answer(APPEND, None, &Answer::Append(AppendAnswer::Success)), Ok(()));
+        assert_eq!(answer(APPEND, nobody, &Answer::Append(AppendAnswer::Success)), Ok(()));
     }
 
     #[test]
     fn answers_that_claim_what_was_not_asked_are_refused() {
         let mismatch = Err(GateError::Mismatch);
         let lower = Answer::Append(AppendAnswer::Higher(led_by(2, 9)));
-        assert_eq!(answer(APPEND, None, &lower), mismatch);
-        let other = Answer::Vote { ballot: led_by(2, 12), granted: true, last: None };
-        assert_eq!(answer(Sent::Vote(OURS), None, &other), mismatch);
-        assert_eq!(answer(APPEND, None, &other), mismatch);
-        assert_eq!(answer(APPEND, None, &Answer::Append(AppendAnswer::Conflict)), mismatch);
+        assert_eq!(answer(APPEND, nobody, &lower), mismatch);
+        let other = Answer::Vote { ballot: led_by(2, 12), granted: true, last: None, grant: None };
+        assert_eq!(answer(Sent::Vote(OURS), nobody, &other), mismatch);
+        assert_eq!(answer(APPEND, nobody, &other), mismatch);
+        assert_eq!(answer(APPEND, nobody, &Answer::Append(AppendAnswer::Conflict)), mismatch);
         let at = |index| Some(EntryId { term: 9, node: 1, index });
         let sent = Sent::Append { ballot: OURS, prev: at(3), last: at(5) };
-        let up_to = |index| answer(sent, None, &Answer::Append(AppendAnswer::UpTo(at(index))));
+        let up_to = |index| answer(sent, nobody, &Answer::Append(AppendAnswer::UpTo(at(index))));
         assert_eq!([up_to(2), up_to(3), up_to(5), up_to(6)], [mismatch, Ok(()), Ok(()), mismatch]);
     }
 }

@@ -9,9 +9,11 @@ use super::types::TypeConfig;
 use super::wire::{Answer, Ballot, EntryId, Frame, LogEntry, SnapshotImage};
 use crate::storage::Space;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
-use openraft::{Entry, LogId, Snapshot, Vote};
+use openraft::{EffectiveMembership, EmptyNode, Entry, LogId, Snapshot, Vote};
 use std::sync::atomic::Ordering;
 use stead_proto::codec::{self, CodecError};
+use stead_proto::election::{CertificateError, ElectionCertificate};
+use stead_proto::id::NodeId;
 use stead_proto::limits::{RAFT_FRAME_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use stead_proto::time::Span;
 
@@ -27,6 +29,9 @@ pub enum HandleError {
     /// The sender is broken or hostile.
     #[error("refused: {0}")]
     Gate(#[from] GateError),
+    /// An election certificate that proves nothing.
+    #[error("refused an election certificate: {0}")]
+    Certificate(#[from] CertificateError),
     /// A snapshot that is no state.
     #[error("refused a snapshot: {0}")]
     Snapshot(String),
@@ -48,8 +53,8 @@ impl Consensus {
     /// Answers a frame that arrived on an authenticated connection from node `from`.
     ///
     /// # Errors
-    /// [`HandleError`]: tell the peer nothing but that it failed; [`HandleError::Gate`] and
-    /// [`HandleError::Unreadable`] are evidence against it.
+    /// [`HandleError`]: tell the peer nothing but that it failed; [`HandleError::Gate`],
+    /// [`HandleError::Certificate`] and [`HandleError::Unreadable`] are evidence against it.
     pub async fn handle(&self, from: u64, frame: &[u8]) -> Result<Vec<u8>, HandleError> {
         let _permit = self.requests.try_acquire().map_err(|_| HandleError::Busy)?;
         let frame_decoded: Frame = codec::decode(frame, SNAPSHOT_BYTES_MAX)?;
@@ -58,7 +63,7 @@ impl Consensus {
             return Err(CodecError::TooLong { bytes: frame.len(), bytes_max: RAFT_FRAME_BYTES_MAX }.into());
         }
         let ours = gate::counted_from(self.source.ballot(), self.term_floor.load(Ordering::Relaxed));
-        gate::request(from, ours, self.proven.get(), &frame_decoded)
+        gate::request(from, ours, |ballot| self.elections.is_elected(ballot), &frame_decoded)
             .inspect_err(|error| tracing::warn!(peer = from, %error, "refused a message"))?;
         let deadline = if is_snapshot { super::SNAPSHOT_DEADLINE } else { self.timing.election_timeout };
         let answer = tokio::time::timeout(deadline, self.pass(frame_decoded, frame.len()));
@@ -73,6 +78,7 @@ impl Consensus {
             }
             Frame::Vote { ballot, last } => self.vote(ballot, last).await,
             Frame::Snapshot { ballot, name, image } => self.snapshot(ballot, name, image, bytes).await,
+            Frame::Elected { ballot, certificate } => self.elected(ballot, certificate).await,
         }
     }
 
@@ -101,12 +107,37 @@ impl Consensus {
         let patience = u64::try_from(self.timing.election_timeout.as_millis()).unwrap_or(u64::MAX);
         if self.is_fresh_leader(Span::from_ms(patience)) {
             let last = self.source.log.last_durable();
-            return Ok(Answer::Vote { ballot: self.source.ballot(), granted: false, last });
+            return Ok(Answer::Vote { ballot: self.source.ballot(), granted: false, last, grant: None });
         }
+        let theirs = last;
         let request = VoteRequest::new(Vote::from(ballot), last.map(LogId::from));
         let response = self.raft.vote(request).await.map_err(|_| HandleError::Stopped)?;
         let last = response.last_log_id.as_ref().map(EntryId::from);
-        Ok(Answer::Vote { ballot: Ballot::from(&response.vote), granted: response.vote_granted, last })
+        // openraft answers after the vote is saved.
+        let (now, granted) = (Ballot::from(&response.vote), response.vote_granted);
+        let grant = if granted { self.elections.grant(now, theirs) } else { None };
+        Ok(Answer::Vote { ballot: now, granted, last, grant })
+    }
+
+    async fn elected(&self, ballot: Ballot, certificate: ElectionCertificate) -> Result<Answer, HandleError> {
+        if !self.elections.is_elected(ballot) {
+            let memberships = self.raft.with_raft_state(|state| {
+                let known = &state.membership_state;
+                let sets = |of: &EffectiveMembership<u64, EmptyNode>| {
+                    let sets = of.membership().get_joint_config().iter();
+                    sets.map(|set| set.iter().copied().map(NodeId).collect()).collect()
+                };
+                let newest = known.effective().log_id().as_ref().map(|id| id.index);
+                // The newest may not be committed: then a leader may have been elected without it.
+                (vec![sets(known.committed()), sets(known.effective())], newest)
+            });
+            let (memberships, newest) = memberships.await.map_err(|_| HandleError::Stopped)?;
+            let electorate = self.elections.electorate(memberships, newest);
+            self.elections
+                .believe(ballot, certificate, &electorate)
+                .inspect_err(|error| tracing::warn!(term = ballot.term, leader = ballot.node, %error, "refused an election certificate"))?;
+        }
+        Ok(Answer::Elected)
     }
 
     async fn snapshot(

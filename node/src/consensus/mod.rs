@@ -13,6 +13,7 @@
 
 mod contact;
 mod courier;
+mod elections;
 mod flusher;
 mod gate;
 mod inbound;
@@ -26,6 +27,7 @@ mod watchman;
 mod wire;
 
 pub use courier::{Courier, CourierError};
+pub use elections::Electors;
 pub use flusher::Disk;
 pub use gate::GateError;
 pub use inbound::HandleError;
@@ -35,7 +37,8 @@ pub use status::{Role, Status};
 pub use types::{Replica, STATE_BYTES_MAX};
 
 use self::contact::Contact;
-use self::courier::{Peers, Proven};
+use self::courier::{Admitted, Peers};
+use self::elections::Elections;
 use self::flusher::{Durability, Flusher};
 use self::log_store::LogStore;
 use self::machine::{Machine, SharedReplica};
@@ -54,6 +57,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use stead_proto::id::ClusterId;
+use stead_proto::sign::SecretKey;
 use stead_proto::time::Span;
 use tokio::sync::{Semaphore, watch};
 
@@ -112,6 +116,10 @@ pub struct Settings {
     pub timing: Timing,
     /// The size of the log.
     pub compaction: Compaction,
+    /// This node's key, as its peers have it in their rosters: it signs the votes.
+    pub key: Arc<SecretKey>,
+    /// Who else may vote.
+    pub electors: Arc<dyn Electors>,
 }
 
 /// Why consensus did not start or could not do it.
@@ -147,7 +155,8 @@ pub struct Consensus {
     flusher: Flusher,
     thread: Mutex<Option<JoinHandle<()>>>,
     source: Source,
-    proven: Arc<Proven>,
+    admitted: Arc<Admitted>,
+    elections: Arc<Elections>,
     term_floor: AtomicU64,
     changes: watch::Receiver<Status>,
     watchman: tokio::task::JoinHandle<()>,
@@ -182,7 +191,7 @@ impl Consensus {
         replica: impl Replica,
         courier: impl Courier,
     ) -> Result<Self, ConsensusError> {
-        let Settings { me, timing, compaction, cluster, .. } = settings;
+        let Settings { me, timing, compaction, cluster, key, electors, .. } = settings;
         let config = Arc::new(config(cluster, timing, compaction)?);
         let replica = SharedReplica::new(replica);
         let (flusher, thread) = Flusher::start(store.clone())
@@ -190,12 +199,20 @@ impl Consensus {
         let log = LogStore::open(store.clone(), flusher.clone())?;
         let machine = Machine::open(store.clone(), replica.clone())?;
         check_no_gap(&log, &machine)?;
-        let (contact, proven) = (Arc::new(Contact::default()), Arc::new(Proven::default()));
-        let peers =
-            Peers { me, courier: Arc::new(courier), contact: contact.clone(), proven: proven.clone() };
+        let elections = Elections::open(me, cluster, key, electors, store.as_ref(), flusher.clone())?;
+        let (contact, admitted, elections) =
+            (Arc::new(Contact::default()), Arc::new(Admitted::default()), Arc::new(elections));
+        let peers = Peers {
+            me,
+            courier: Arc::new(courier),
+            contact: contact.clone(),
+            admitted: admitted.clone(),
+            elections: elections.clone(),
+        };
         let raft = Raft::new(me, config, peers, log.clone(), machine)
             .await
             .map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))?;
+        elections.watch(raft.metrics());
         let source = Source {
             me,
             metrics: raft.metrics(),
@@ -214,7 +231,8 @@ impl Consensus {
             flusher,
             thread: Mutex::new(Some(thread)),
             source,
-            proven,
+            admitted,
+            elections,
             term_floor: AtomicU64::new(0),
             changes,
             watchman,
@@ -261,14 +279,16 @@ impl Consensus {
         elect.map_err(|fatal| ConsensusError::Stopped(fatal.to_string()))
     }
 
-    /// The agent has verified an election certificate: `leader` was elected in `term`. From now on the
-    /// gate lets this vote through, however far its term is ahead, and believes answers that name it.
+    /// The agent's word that `leader` may have a vote in `term`: from now on answers that name it are
+    /// believed, without a certificate. Terms that honest elections cannot have come to change nothing.
     ///
     /// A node that campaigned in vain holds a vote above the leader's and refuses its entries, while the
     /// leader disbelieves those refusals. To take it back, the leader's agent admits that node's vote; the
     /// leader then steps down at the next refusal, and an election above both terms follows.
     pub fn admit(&self, term: u64, leader: u64) {
-        self.proven.raise(Ballot { term, node: leader, committed: true });
+        if gate::is_near(self.source.ballot(), term) {
+            self.admitted.raise(Ballot { term, node: leader, committed: true });
+        }
     }
 
     /// The operator's word that the mesh had come to this `term` when this node was admitted: the gate counts

@@ -10,6 +10,8 @@ use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use stead_proto::election::{ElectionCertificate, Grant};
+use stead_proto::sign::Signed;
 
 /// Bytes that bincode may copy in one piece.
 #[derive(Clone, PartialEq, Eq)]
@@ -95,6 +97,13 @@ pub(crate) enum Frame {
         /// Its content.
         image: SnapshotImage,
     },
+    /// The proof of an election; anybody may show it.
+    Elected {
+        /// Whose.
+        ballot: Ballot,
+        /// The proof.
+        certificate: ElectionCertificate,
+    },
 }
 
 /// The answer to a [`Frame`].
@@ -110,12 +119,16 @@ pub(crate) enum Answer {
         granted: bool,
         /// The voter's last entry.
         last: Option<EntryId>,
+        /// With a vote that was granted: the voter's word for it.
+        grant: Option<Signed<Grant>>,
     },
     /// To [`Frame::Snapshot`].
     Snapshot {
         /// The receiver's vote.
         ballot: Ballot,
     },
+    /// To [`Frame::Elected`]: it is believed.
+    Elected,
 }
 
 /// What became of a leader's entries.
