@@ -155,6 +155,17 @@ impl Cluster {
         self.net.0.lock().unwrap().cut.clear();
     }
 
+    fn unite(&self, node: u64) {
+        self.net.0.lock().unwrap().cut.retain(|(from, _)| *from != node);
+    }
+
+    /// Lets `next` take over from a leader that is cut off meanwhile: who hears from a leader elects nobody.
+    async fn succeed(&self, leader: u64, next: u64) {
+        self.cut_off(leader);
+        self.elect(next).await;
+        self.unite(leader);
+    }
+
     /// Lets `node` campaign until it leads.
     async fn elect(&self, node: u64) {
         let consensus = self.node(node);
