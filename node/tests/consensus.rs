@@ -3,6 +3,10 @@
 
 #[path = "consensus/elections.rs"]
 mod elections;
+#[path = "consensus/forged.rs"]
+mod forged;
+#[path = "consensus/members.rs"]
+mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use stead_node::consensus::{
     Compaction, Consensus, Courier, CourierError, Disk, Electors, GateError, HandleError, Progress,
-    ProposeError, Replica, Role, Settings, Timing,
+    ProposeError, Replica, Role, Settings, Timing, Wanted,
 };
 use stead_node::storage::{Create, SimDisk, Space};
 use stead_proto::id::{ClusterId, NodeId, PublicKey};
@@ -25,10 +29,12 @@ const TIMING: Timing =
     Timing { heartbeat: Duration::from_millis(50), election_timeout: Duration::from_millis(300) };
 const FRESH: Span = Span::from_ms(300);
 
-/// A state machine that remembers all commands; its outcome is how many it has seen.
+/// A state machine that remembers all commands; its outcome is how many it has seen. It wants the members that the
+/// last [`members::want`] names.
 #[derive(Clone, Default)]
 struct Ledger {
     commands: Arc<Mutex<Vec<Vec<u8>>>>,
+    applied: Arc<AtomicU64>,
     restored: Arc<AtomicU64>,
 }
 
@@ -39,17 +45,26 @@ impl Ledger {
 }
 
 impl Replica for Ledger {
-    fn apply(&mut self, _index: u64, command: &[u8]) -> Vec<u8> {
+    fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8> {
+        self.applied.store(index, Ordering::Relaxed);
         let mut commands = self.commands.lock().unwrap();
         commands.push(command.to_vec());
         commands.len().to_le_bytes().to_vec()
+    }
+
+    fn wanted(&self, more: &[(u64, &[u8])]) -> Option<Wanted> {
+        let applied = self.applied.load(Ordering::Relaxed);
+        let more = more.iter().filter(|(index, _)| *index > applied).map(|(_, command)| command.to_vec());
+        let all: Vec<_> = self.commands().into_iter().chain(more).collect();
+        all.iter().rev().find_map(|command| members::wanted_by(command))
     }
 
     fn snapshot(&self) -> Vec<u8> {
         serde_json::to_vec(&self.commands()).unwrap()
     }
 
-    fn restore(&mut self, _index: u64, bytes: &[u8]) -> Result<(), String> {
+    fn restore(&mut self, index: u64, bytes: &[u8]) -> Result<(), String> {
+        self.applied.store(index, Ordering::Relaxed);
         *self.commands.lock().unwrap() = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         self.restored.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -65,6 +80,7 @@ struct Wires {
     running: BTreeMap<u64, Arc<Consensus>>,
     cut: BTreeSet<(u64, u64)>,
     frames: BTreeMap<(u64, u64), Vec<u8>>,
+    refused: Vec<GateError>,
 }
 
 struct Wire {
@@ -83,6 +99,9 @@ impl Courier for Wire {
         match target {
             Ok(Some(target)) => {
                 let answer = target.handle(self.from, &frame).await;
+                if let Err(HandleError::Gate(error)) = &answer {
+                    self.net.0.lock().unwrap().refused.push(*error);
+                }
                 answer.map_err(|error| CourierError::Unreachable(error.to_string()))
             }
             Ok(None) => Err(CourierError::Unreachable("not running".into())),

@@ -11,7 +11,7 @@ use stead_proto::state::State;
 use tokio::sync::watch;
 
 use super::watch::view;
-use crate::consensus::{Electors, Replica};
+use crate::consensus::{Electors, Replica, Wanted};
 
 /// The one writer of the state.
 #[derive(Debug)]
@@ -49,6 +49,18 @@ impl Replica for StateReplica {
             outcome = codec::encode(&result, COMMAND_FRAME_BYTES_MAX).expect("outcomes are bounded");
         });
         outcome
+    }
+
+    fn wanted(&self, commands: &[(u64, &[u8])]) -> Option<Wanted> {
+        let mut state = self.state.borrow().clone();
+        for (index, command) in commands {
+            if *index > state.applied {
+                Arc::make_mut(&mut state).apply(*index, command);
+            }
+        }
+        let raw = |nodes: BTreeSet<NodeId>| nodes.into_iter().map(|node| node.0).collect();
+        let (voters, learners) = state.wanted_members();
+        Some(Wanted { voters: raw(voters), learners: raw(learners) })
     }
 
     fn snapshot(&self) -> Vec<u8> {

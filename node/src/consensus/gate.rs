@@ -8,8 +8,8 @@
 //! by more than [`TERM_JUMP_MAX`], and nobody leads without a verified election certificate of that very
 //! vote. An answer deposes nobody without one, unless the agent admitted a stranded voter's vote.
 //!
-//! Deliberately absent: verifying certificates (`elections` does), and judging whether entries of
-//! membership follow from the state: an elected leader is believed in those.
+//! Deliberately absent: verifying certificates (`elections` does), and judging whether a list of members
+//! follows from the state (`members` does). The content of a snapshot from an elected leader is believed.
 
 use super::wire::{Answer, AppendAnswer, Ballot, EntryId, Frame, LogEntry, Members, Payload};
 use std::collections::BTreeSet;
@@ -51,6 +51,12 @@ pub enum GateError {
     /// A member list that no correct leader sends.
     #[error("a member list with too many or too few nodes")]
     Members,
+    /// A list of members that the state does not ask for.
+    #[error("a list of members, entry {index}, that does not follow from the one before and the state")]
+    Unlawful {
+        /// Where it would stand in the log.
+        index: u64,
+    },
     /// A command over its limit.
     #[error("a command of more than {COMMAND_FRAME_BYTES_MAX} bytes")]
     Command,

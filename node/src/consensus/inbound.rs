@@ -5,8 +5,9 @@
 
 use super::Consensus;
 use super::gate::{self, GateError};
+use super::members::Lists;
 use super::types::TypeConfig;
-use super::wire::{Answer, Ballot, EntryId, Frame, LogEntry, SnapshotImage};
+use super::wire::{Answer, AppendAnswer, Ballot, EntryId, Frame, LogEntry, SnapshotImage};
 use crate::storage::Space;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use openraft::{EffectiveMembership, EmptyNode, Entry, LogId, Snapshot, Vote};
@@ -90,7 +91,11 @@ impl Consensus {
         commit: Option<EntryId>,
         bytes: usize,
     ) -> Result<Answer, HandleError> {
-        let refuse = !entries.is_empty() && self.is_full(bytes);
+        // What was judged has to be what openraft appends next.
+        let _turn = self.appending.lock().await;
+        let lists = self.check_members(prev, &entries).await?;
+        let full = !entries.is_empty() && self.is_full(bytes);
+        let refuse = full || lists == Lists::Unknown;
         // A follower without room still follows: it takes the message for a heartbeat.
         let (entries, commit) = if refuse { (Vec::new(), None) } else { (entries, commit) };
         let request = AppendEntriesRequest::<TypeConfig> {
@@ -100,7 +105,14 @@ impl Consensus {
             leader_commit: commit.map(LogId::from),
         };
         let response = self.raft.append_entries(request).await.map_err(|_| HandleError::Stopped)?;
-        if refuse { Err(HandleError::DiskFull) } else { Ok(Answer::Append(response.into())) }
+        let answer = AppendAnswer::from(response);
+        // What a leader has to know to send what is missing before.
+        let is_told = matches!(answer, AppendAnswer::Conflict | AppendAnswer::Higher(_));
+        match (full, refuse) {
+            (true, _) => Err(HandleError::DiskFull),
+            (false, true) if !is_told => Err(HandleError::Busy),
+            (false, _) => Ok(Answer::Append(answer)),
+        }
     }
 
     async fn vote(&self, ballot: Ballot, last: Option<EntryId>) -> Result<Answer, HandleError> {
@@ -133,9 +145,10 @@ impl Consensus {
             });
             let (memberships, newest) = memberships.await.map_err(|_| HandleError::Stopped)?;
             let electorate = self.elections.electorate(memberships, newest);
-            self.elections
-                .believe(ballot, certificate, &electorate)
-                .inspect_err(|error| tracing::warn!(term = ballot.term, leader = ballot.node, %error, "refused an election certificate"))?;
+            self.elections.believe(ballot, certificate, &electorate).inspect_err(|error| {
+                let (term, leader) = (ballot.term, ballot.node);
+                tracing::warn!(term, leader, %error, "refused an election certificate");
+            })?;
         }
         Ok(Answer::Elected)
     }

@@ -141,9 +141,18 @@ impl LogStore {
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry<TypeConfig>>, StoreError> {
+        let entries = self.entries(from, to, bytes_max)?;
+        Ok(entries.into_iter().map(Entry::from).collect())
+    }
+
+    /// The entries from `from` up to before `to`, as far as they are here and fit.
+    pub(super) fn entries(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<LogEntry>, StoreError> {
         let from = from.max(self.extent().purged.map_or(0, |id| id.index.saturating_add(1)));
+        if from >= to {
+            return Ok(Vec::new());
+        }
         let records = self.store.range(Tree::Log, &index_key(from), &index_key(to), bytes_max)?;
-        records.iter().map(|(key, value)| Ok(self.entry(key, value)?.into())).collect()
+        records.iter().map(|(key, value)| self.entry(key, value)).collect()
     }
 
     /// Removes entries with these indexes, durably, a bounded number at a time.

@@ -6,10 +6,15 @@
 //! Deliberately absent: whether a change is allowed. The agent knows the charter.
 
 use super::Consensus;
+use super::machine::SharedReplica;
 use super::status::{Metrics, Role};
-use openraft::{ChangeMembers, EmptyNode, ServerState};
+use super::types::Wanted;
+use openraft::{ChangeMembers, EmptyNode, LogId, ServerState};
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::Arc;
 use stead_proto::limits::{NODES_MAX, VOTERS_MAX};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, watch};
 
 /// How many entries behind counts as caught up.
 const LAG_MAX: u64 = 32;
@@ -77,7 +82,8 @@ impl Consensus {
             Step::Await(behind) if behind.is_empty() => Ok(Progress::Changing),
             Step::Await(behind) => Ok(Progress::CatchingUp { behind }),
             Step::Propose(change) => {
-                let raft = self.raft.clone();
+                let (raft, order, replica) = (self.raft.clone(), self.order.clone(), self.replica.clone());
+                let wanted = Wanted { voters: voters.clone(), learners: learners.clone() };
                 // openraft lets a leader without a vote lead on for as long as it is a learner. One that drops
                 // itself steps down once that is committed, and its successor takes it in again.
                 let retain = voters.contains(&self.me);
@@ -85,8 +91,18 @@ impl Consensus {
                 tokio::spawn(async move {
                     // A leader that has dropped itself proposes no other change: openraft would panic.
                     let _permit = permit;
-                    let proposed =
-                        tokio::time::timeout(CHANGE_DEADLINE, raft.change_membership(change, retain)).await;
+                    let settled = settle(order, &mut metrics, &replica, &wanted);
+                    let Ok(Some(turn)) = tokio::time::timeout(CHANGE_DEADLINE, settled).await else { return };
+                    let before = *metrics.borrow().membership_config.log_id();
+                    let changed = raft.change_membership(change, retain);
+                    let mut changed = pin!(tokio::time::timeout(CHANGE_DEADLINE, changed));
+                    let proposed = tokio::select! {
+                        done = &mut changed => done,
+                        () = has_its_place(&mut metrics, before) => {
+                            drop(turn);
+                            changed.await
+                        }
+                    };
                     match proposed {
                         Ok(Ok(_)) if retain => {}
                         Ok(Ok(_)) => {
@@ -101,6 +117,25 @@ impl Consensus {
             }
         }
     }
+}
+
+/// Waits until every entry is applied and none can be added, so that the change follows from the very state that all
+/// others judge it by. `None` if that state wants something else by now.
+async fn settle(
+    order: Arc<RwLock<()>>,
+    metrics: &mut watch::Receiver<Metrics>,
+    replica: &SharedReplica,
+    wanted: &Wanted,
+) -> Option<OwnedRwLockWriteGuard<()>> {
+    let turn = order.write_owned().await;
+    let applied = |now: &Metrics| now.last_applied.map(|id| id.index) == now.last_log_index;
+    metrics.wait_for(applied).await.ok()?;
+    replica.lock().wanted(&[]).is_none_or(|now| now == *wanted).then_some(turn)
+}
+
+async fn has_its_place(metrics: &mut watch::Receiver<Metrics>, before: Option<LogId<u64>>) {
+    let changed = metrics.wait_for(|now| *now.membership_config.log_id() != before);
+    drop(changed.await);
 }
 
 /// How long one change may be awaited before the next attempt.

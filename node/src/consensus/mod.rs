@@ -19,6 +19,7 @@ mod gate;
 mod inbound;
 mod log_store;
 mod machine;
+mod members;
 mod membership;
 mod propose;
 mod status;
@@ -34,7 +35,7 @@ pub use inbound::HandleError;
 pub use membership::{MembershipError, Progress};
 pub use propose::ProposeError;
 pub use status::{Role, Status};
-pub use types::{Replica, STATE_BYTES_MAX};
+pub use types::{Replica, STATE_BYTES_MAX, Wanted};
 
 use self::contact::Contact;
 use self::courier::{Admitted, Peers};
@@ -59,7 +60,7 @@ use std::time::Duration;
 use stead_proto::id::ClusterId;
 use stead_proto::sign::SecretKey;
 use stead_proto::time::Span;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 
 /// Bytes of one local fact.
 pub const META_BYTES_MAX: usize = 4_000;
@@ -161,6 +162,9 @@ pub struct Consensus {
     changes: watch::Receiver<Status>,
     watchman: tokio::task::JoinHandle<()>,
     changing_members: Arc<Semaphore>,
+    /// Held by proposals together, and alone by a change of members until it has its place in the log.
+    order: Arc<RwLock<()>>,
+    appending: tokio::sync::Mutex<()>,
     proposals: Semaphore,
     requests: Semaphore,
 }
@@ -237,6 +241,8 @@ impl Consensus {
             changes,
             watchman,
             changing_members: Arc::new(Semaphore::new(1)),
+            order: Arc::default(),
+            appending: tokio::sync::Mutex::default(),
             proposals: Semaphore::new(propose::PROPOSALS_MAX),
             requests: Semaphore::new(inbound::REQUESTS_MAX),
         })

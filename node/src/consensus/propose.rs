@@ -61,8 +61,12 @@ impl Consensus {
         self.check_disk(command.len())?;
         self.check_backlog()?;
         let _permit = self.proposals.try_acquire().map_err(|_| ProposeError::Busy)?;
+        // While a change of members finds its place, nothing else gets one.
+        let begun = tokio::time::Instant::now();
+        let order = tokio::time::timeout(deadline, self.order.read()).await;
+        let _order = order.map_err(|_| ProposeError::Busy)?;
         let write = self.raft.client_write(Command(command));
-        match tokio::time::timeout(deadline, write).await {
+        match tokio::time::timeout(deadline.saturating_sub(begun.elapsed()), write).await {
             Err(_) => Err(ProposeError::Timeout),
             Ok(Ok(done)) => Ok((done.log_id.index, done.data.0)),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {

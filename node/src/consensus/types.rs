@@ -3,6 +3,7 @@
 //! **Invariant.** Commands and outcomes are opaque here: consensus orders bytes and knows no meaning.
 
 use openraft::EmptyNode;
+use std::collections::BTreeSet;
 use stead_proto::limits::SNAPSHOT_BYTES_MAX;
 
 /// A command of the mesh, encoded.
@@ -29,6 +30,15 @@ openraft::declare_raft_types!(
 /// Bytes of the whole state: what fits a snapshot together with its members and its frame.
 pub const STATE_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX - 64 * 1024;
 
+/// Who shall be a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Who shall vote.
+    pub voters: BTreeSet<u64>,
+    /// Who shall only follow.
+    pub learners: BTreeSet<u64>,
+}
+
 /// The replicated state: what committed commands are applied to.
 ///
 /// Equal commands in equal order lead to equal states on all nodes. None of the calls may block on
@@ -36,6 +46,12 @@ pub const STATE_BYTES_MAX: usize = SNAPSHOT_BYTES_MAX - 64 * 1024;
 pub trait Replica: Send + 'static {
     /// Applies one committed command and says what became of it.
     fn apply(&mut self, index: u64, command: &[u8]) -> Vec<u8>;
+
+    /// Who shall be a member once also these commands, with their indexes, are applied; those that are already are to be
+    /// left out. `None` from a state that leaves it to the leader. The state must not change.
+    fn wanted(&self, _commands: &[(u64, &[u8])]) -> Option<Wanted> {
+        None
+    }
 
     /// The whole state, at most [`STATE_BYTES_MAX`] long.
     fn snapshot(&self) -> Vec<u8>;

@@ -1,59 +1,9 @@
 //! One member that wants to lead without having been elected, and elections among honest ones.
 
+use super::forged::{Forged, Payload, bytes, only};
 use super::*;
-use serde::Serialize;
-use stead_proto::codec;
 use stead_proto::election::{ElectionCertificate, Electorate, Grant};
 use stead_proto::sign::Signed;
-
-/// Frames as they are on the wire, with contents that no honest node sends.
-#[derive(Serialize)]
-enum Forged {
-    Append {
-        ballot: Ballot,
-        prev: Option<EntryId>,
-        entries: Vec<(EntryId, Payload)>,
-        commit: Option<EntryId>,
-    },
-    #[expect(dead_code, reason = "it keeps the others' numbers")]
-    Vote {
-        ballot: Ballot,
-        last: Option<EntryId>,
-    },
-    Snapshot {
-        ballot: Ballot,
-        name: String,
-        image: Image,
-    },
-    Elected {
-        ballot: Ballot,
-        certificate: ElectionCertificate,
-    },
-}
-
-/// Term, node, committed.
-type Ballot = (u64, u64, bool);
-/// Term, node, index.
-type EntryId = (u64, u64, u64);
-/// Voters and nodes.
-type Members = (Vec<BTreeSet<u64>>, BTreeSet<u64>);
-type Image = (Option<EntryId>, Option<EntryId>, Members, Vec<u8>);
-
-#[derive(Serialize)]
-enum Payload {
-    #[expect(dead_code, reason = "it keeps the others' numbers")]
-    Blank,
-    Command(Vec<u8>),
-    Members(Members),
-}
-
-fn bytes(frame: &Forged) -> Vec<u8> {
-    codec::encode(frame, 100_000).unwrap()
-}
-
-fn only(node: u64) -> Members {
-    (vec![BTreeSet::from([node])], BTreeSet::from([node]))
-}
 
 /// Appends and a snapshot of a leader that says it has `term`.
 fn takeovers(term: u64, by: u64, next: u64) -> Vec<Vec<u8>> {

@@ -1,3 +1,5 @@
+//! Certificates that elect, and such that do not.
+
 use super::{CertificateError, Elected, ElectionCertificate, Electorate, Grant};
 use crate::id::{ClusterId, NodeId};
 use crate::sign::{SecretKey, Signed};

@@ -71,10 +71,9 @@ impl Mesh {
 
     /// Raft's membership follows the roster and the configuration of the lease protocol.
     fn follow_membership(&self, out: &mut Vec<Effect>) {
-        let voters = &self.state.config.voters;
-        let learners: BTreeSet<NodeId> = self.state.trusted().filter(|id| !voters.contains(id)).collect();
-        if self.raft.voters != *voters || self.raft.learners != learners {
-            out.push(Effect::Follow { voters: voters.clone(), learners });
+        let (voters, learners) = self.state.wanted_members();
+        if self.raft.voters != voters || self.raft.learners != learners {
+            out.push(Effect::Follow { voters, learners });
         }
     }
 

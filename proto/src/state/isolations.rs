@@ -57,6 +57,14 @@ impl State {
         self.members.keys().copied().filter(|node| !self.is_isolated(*node))
     }
 
+    /// Who shall vote in Raft and who shall only follow.
+    #[must_use]
+    pub fn wanted_members(&self) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
+        let voters = self.config.voters.clone();
+        let learners = self.trusted().filter(|node| !voters.contains(node)).collect();
+        (voters, learners)
+    }
+
     /// Who judges, and who can be judged: as the operators said last.
     #[must_use]
     pub fn electorate(&self) -> Electorate {
