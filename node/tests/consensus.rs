@@ -7,6 +7,8 @@ mod elections;
 mod forged;
 #[path = "consensus/members.rs"]
 mod members;
+#[path = "consensus/snapshots.rs"]
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use stead_node::consensus::{
     ProposeError, Replica, Role, Settings, Timing, Wanted,
 };
 use stead_node::storage::{Create, SimDisk, Space};
+use stead_proto::codec;
 use stead_proto::id::{ClusterId, NodeId, PublicKey};
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::sign::SecretKey;
@@ -27,6 +30,8 @@ const CLUSTER: ClusterId = ClusterId([7; 32]);
 const PATIENCE: Duration = Duration::from_secs(20);
 const TIMING: Timing =
     Timing { heartbeat: Duration::from_millis(50), election_timeout: Duration::from_millis(300) };
+/// After so long a silent connection is dead: a snapshot's deadline is longer than any test.
+const IDLE: Duration = Duration::from_secs(2);
 const FRESH: Span = Span::from_ms(300);
 
 /// A state machine that remembers all commands; its outcome is how many it has seen. It wants the members that the
@@ -81,6 +86,9 @@ struct Wires {
     cut: BTreeSet<(u64, u64)>,
     frames: BTreeMap<(u64, u64), Vec<u8>>,
     refused: Vec<GateError>,
+    unvouched: u64,
+    /// Who swears to what.
+    perjury: BTreeMap<u64, [u8; 32]>,
 }
 
 struct Wire {
@@ -94,19 +102,26 @@ impl Courier for Wire {
             let mut wires = self.net.0.lock().unwrap();
             wires.frames.insert((self.from, to), frame.clone());
             let silent = wires.cut.contains(&(self.from, to)) || wires.cut.contains(&(to, self.from));
+            // After the version of the frame comes its number.
+            if let Some(digest) = wires.perjury.get(&to).filter(|_| frame.get(1) == Some(&forged::VOUCH)) {
+                let answer = forged::Answered::Vouch { digest: Some(*digest) };
+                return Ok(codec::encode(&answer, 100).unwrap());
+            }
             if silent { Err(CourierError::Timeout) } else { Ok(wires.running.get(&to).cloned()) }
         };
         match target {
             Ok(Some(target)) => {
                 let answer = target.handle(self.from, &frame).await;
-                if let Err(HandleError::Gate(error)) = &answer {
-                    self.net.0.lock().unwrap().refused.push(*error);
+                match &answer {
+                    Err(HandleError::Gate(error)) => self.net.0.lock().unwrap().refused.push(*error),
+                    Err(HandleError::Unvouched { .. }) => self.net.0.lock().unwrap().unvouched += 1,
+                    _ => {}
                 }
                 answer.map_err(|error| CourierError::Unreachable(error.to_string()))
             }
             Ok(None) => Err(CourierError::Unreachable("not running".into())),
             Err(error) => {
-                tokio::time::sleep(deadline).await;
+                tokio::time::sleep(deadline.min(IDLE)).await;
                 Err(error)
             }
         }

@@ -185,7 +185,7 @@ impl<C: Courier> RaftNetwork<TypeConfig> for Peer<C> {
         let answer = self.lead(ballot, frame, sent, deadline).await;
         let answer = match answer.map_err(|failure| self.rpc_error(action, deadline, &failure))? {
             Answer::Append(answer) => answer,
-            Answer::Vote { .. } | Answer::Snapshot { .. } | Answer::Elected => {
+            Answer::Vote { .. } | Answer::Snapshot { .. } | Answer::Elected | Answer::Vouch { .. } => {
                 return Err(self.rpc_error(action, deadline, &GateError::Mismatch.into()));
             }
         };
@@ -215,7 +215,7 @@ impl<C: Courier> RaftNetwork<TypeConfig> for Peer<C> {
                 }
                 Ok(VoteResponse::new(Vote::from(ballot), last.map(LogId::from), granted))
             }
-            Ok(Answer::Append(_) | Answer::Snapshot { .. } | Answer::Elected) => {
+            Ok(Answer::Append(_) | Answer::Snapshot { .. } | Answer::Elected | Answer::Vouch { .. }) => {
                 Err(self.rpc_error(action, deadline, &GateError::Mismatch.into()))
             }
             Err(failure) => Err(self.rpc_error(action, deadline, &failure)),
@@ -242,7 +242,7 @@ impl<C: Courier> RaftNetwork<TypeConfig> for Peer<C> {
         };
         match answer {
             Ok(Answer::Snapshot { ballot }) => Ok(SnapshotResponse::new(ballot.into())),
-            Ok(Answer::Append(_) | Answer::Vote { .. } | Answer::Elected) => {
+            Ok(Answer::Append(_) | Answer::Vote { .. } | Answer::Elected | Answer::Vouch { .. }) => {
                 Err(unusable(GateError::Mismatch.into()))
             }
             Err(Failure::Courier(CourierError::Timeout)) => {

@@ -11,6 +11,7 @@ use super::wire::{Answer, AppendAnswer, Ballot, EntryId, Frame, LogEntry, Snapsh
 use crate::storage::Space;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use openraft::{EffectiveMembership, EmptyNode, Entry, LogId, Snapshot, Vote};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use stead_proto::codec::{self, CodecError};
 use stead_proto::election::{CertificateError, ElectionCertificate};
@@ -36,6 +37,18 @@ pub enum HandleError {
     /// A snapshot that is no state.
     #[error("refused a snapshot: {0}")]
     Snapshot(String),
+    /// A snapshot that nobody else has like that.
+    #[error(
+        "{given} of the {needed} nodes that it takes have the same image of entry {index} as this snapshot"
+    )]
+    Unvouched {
+        /// Which checkpoint.
+        index: u64,
+        /// How many have it, with the leader.
+        given: usize,
+        /// How many it takes.
+        needed: usize,
+    },
     /// No room for it here; the leader tries again by itself.
     #[error("the disk is full")]
     DiskFull,
@@ -80,6 +93,7 @@ impl Consensus {
             Frame::Vote { ballot, last } => self.vote(ballot, last).await,
             Frame::Snapshot { ballot, name, image } => self.snapshot(ballot, name, image, bytes).await,
             Frame::Elected { ballot, certificate } => self.elected(ballot, certificate).await,
+            Frame::Vouch { index } => Ok(self.vouch(index)),
         }
     }
 
@@ -133,17 +147,7 @@ impl Consensus {
 
     async fn elected(&self, ballot: Ballot, certificate: ElectionCertificate) -> Result<Answer, HandleError> {
         if !self.elections.is_elected(ballot) {
-            let memberships = self.raft.with_raft_state(|state| {
-                let known = &state.membership_state;
-                let sets = |of: &EffectiveMembership<u64, EmptyNode>| {
-                    let sets = of.membership().get_joint_config().iter();
-                    sets.map(|set| set.iter().copied().map(NodeId).collect()).collect()
-                };
-                let newest = known.effective().log_id().as_ref().map(|id| id.index);
-                // The newest may not be committed: then a leader may have been elected without it.
-                (vec![sets(known.committed()), sets(known.effective())], newest)
-            });
-            let (memberships, newest) = memberships.await.map_err(|_| HandleError::Stopped)?;
+            let (memberships, newest) = self.memberships().await?;
             let electorate = self.elections.electorate(memberships, newest);
             self.elections.believe(ballot, certificate, &electorate).inspect_err(|error| {
                 let (term, leader) = (ballot.term, ballot.node);
@@ -151,6 +155,21 @@ impl Consensus {
             })?;
         }
         Ok(Answer::Elected)
+    }
+
+    /// The voters that the log knows of, and where the newest of them stand in it.
+    pub(super) async fn memberships(&self) -> Result<(Vec<Vec<BTreeSet<NodeId>>>, Option<u64>), HandleError> {
+        let memberships = self.raft.with_raft_state(|state| {
+            let known = &state.membership_state;
+            let sets = |of: &EffectiveMembership<u64, EmptyNode>| {
+                let sets = of.membership().get_joint_config().iter();
+                sets.map(|set| set.iter().copied().map(NodeId).collect()).collect()
+            };
+            let newest = known.effective().log_id().as_ref().map(|id| id.index);
+            // The newest may not be committed: then a leader may have been elected without it.
+            (vec![sets(known.committed()), sets(known.effective())], newest)
+        });
+        memberships.await.map_err(|_| HandleError::Stopped)
     }
 
     async fn snapshot(
@@ -165,10 +184,11 @@ impl Consensus {
         }
         let index = image.last.map_or(0, |id| id.index);
         self.replica.lock().check(index, &image.state.0).map_err(HandleError::Snapshot)?;
-        let snapshot = Snapshot {
-            meta: image.meta(name),
-            snapshot: Box::new(codec::encode(&image, SNAPSHOT_BYTES_MAX)?),
-        };
+        let bytes = codec::encode(&image, SNAPSHOT_BYTES_MAX)?;
+        self.check_vouchers(ballot.node, index, &bytes)
+            .await
+            .inspect_err(|error| tracing::warn!(leader = ballot.node, %error, "no snapshot is taken"))?;
+        let snapshot = Snapshot { meta: image.meta(name), snapshot: Box::new(bytes) };
         let response = self.raft.install_full_snapshot(ballot.into(), snapshot).await;
         let response = response.map_err(|_| HandleError::Stopped)?;
         Ok(Answer::Snapshot { ballot: Ballot::from(&response.vote) })

@@ -320,6 +320,8 @@ fn unreadable(key: &[u8], error: CodecError) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Compaction;
+    use super::super::checkpoints::Checkpoints;
     use super::super::machine::{Machine, SharedReplica};
     use super::super::types::Replica;
     use super::*;
@@ -342,8 +344,11 @@ mod tests {
 
     fn open(store: Arc<dyn Store>) -> (LogStore, Machine) {
         let (flusher, _thread) = Flusher::start(store.clone()).unwrap();
-        let log = LogStore::open(store.clone(), flusher).unwrap();
-        (log, Machine::open(store, SharedReplica::new(Nothing)).unwrap())
+        let log = LogStore::open(store.clone(), flusher.clone()).unwrap();
+        // openraft's suite wants a snapshot of the last entry.
+        let each = Compaction { entries: 1, ..Compaction::default() };
+        let checkpoints = Checkpoints::open(store.as_ref(), flusher, each).unwrap();
+        (log, Machine::open(store, SharedReplica::new(Nothing), checkpoints).unwrap())
     }
 
     struct OnSled;

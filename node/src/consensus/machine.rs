@@ -2,11 +2,12 @@
 //!
 //! The state lives in memory; what is on the disk is the latest snapshot, and the log after it.
 //!
-//! **Invariant.** A snapshot that openraft was told about is on the disk. A full disk delays a snapshot
+//! **Invariant.** A snapshot is the image of a [checkpoint](Checkpoints). One that openraft was told about is on the disk. A full disk delays a snapshot
 //! and fails none.
 
+use super::checkpoints::{self, Checkpoints};
 use super::gate::snapshot_name;
-use super::types::{Command, Image, Outcome, Replica, STATE_BYTES_MAX, TypeConfig};
+use super::types::{Command, Image, Outcome, Replica, TypeConfig};
 use super::wire::SnapshotImage;
 use crate::storage::{Store, StoreError};
 use openraft::storage::{RaftStateMachine, Snapshot};
@@ -39,24 +40,30 @@ impl SharedReplica {
 pub(super) struct Machine {
     replica: SharedReplica,
     store: Arc<dyn Store>,
+    checkpoints: Checkpoints,
     last: Option<LogId<u64>>,
     membership: StoredMembership<u64, EmptyNode>,
 }
 
 /// One snapshot on its way to the disk.
 pub(super) struct Builder {
-    image: SnapshotImage,
+    image: Result<Image, codec::CodecError>,
     store: Arc<dyn Store>,
 }
 
 impl Machine {
     /// The state of the latest snapshot.
-    pub(super) fn open(store: Arc<dyn Store>, replica: SharedReplica) -> Result<Self, StoreError> {
-        let mut machine = Self { replica, store, last: None, membership: StoredMembership::default() };
+    pub(super) fn open(
+        store: Arc<dyn Store>,
+        replica: SharedReplica,
+        checkpoints: Checkpoints,
+    ) -> Result<Self, StoreError> {
+        let (last, membership) = (None, StoredMembership::default());
+        let mut machine = Self { replica, store, checkpoints, last, membership };
         if let Some((name, bytes)) = machine.store.snapshot()? {
             let lost = |why: String| StoreError::Lost { file: name.clone().into(), why };
             let image = decode(&bytes).map_err(|error| lost(error.to_string()))?;
-            machine.adopt(&image.meta(name.clone()), &image).map_err(lost)?;
+            machine.adopt(&image.meta(name.clone()), &image, &bytes).map_err(lost)?;
         }
         Ok(machine)
     }
@@ -66,9 +73,17 @@ impl Machine {
         self.last.map(|id| id.index)
     }
 
-    fn adopt(&mut self, meta: &SnapshotMeta<u64, EmptyNode>, image: &SnapshotImage) -> Result<(), String> {
+    fn adopt(
+        &mut self,
+        meta: &SnapshotMeta<u64, EmptyNode>,
+        image: &SnapshotImage,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         let index = image.last.map_or(0, |id| id.index);
         self.replica.lock().restore(index, &image.state.0)?;
+        if let Some(last) = image.last {
+            self.checkpoints.adopt(last, bytes.to_vec());
+        }
         self.last = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())
@@ -118,23 +133,30 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let mut replica = self.replica.lock();
         let mut outcomes = Vec::new();
         for entry in entries {
+            let mut command_bytes = 0;
             let outcome = match entry.payload {
                 EntryPayload::Blank => Vec::new(),
-                EntryPayload::Normal(Command(bytes)) => replica.apply(entry.log_id.index, &bytes),
+                EntryPayload::Normal(Command(bytes)) => {
+                    command_bytes = bytes.len();
+                    replica.apply(entry.log_id.index, &bytes)
+                }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Vec::new()
                 }
             };
             self.last = Some(entry.log_id);
+            self.checkpoints.applied(entry.log_id, command_bytes, &self.membership, || replica.snapshot());
             outcomes.push(Outcome(outcome));
         }
         Ok(outcomes)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let state = self.replica.lock().snapshot();
-        Builder { image: SnapshotImage::new(self.last, &self.membership, state), store: self.store.clone() }
+        // openraft asks for one also where there was no checkpoint yet.
+        let between = || checkpoints::between(self.last, &self.membership, &self.replica);
+        let image = self.checkpoints.latest().map_or_else(between, Ok);
+        Builder { image, store: self.store.clone() }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<Image>, StorageError<u64>> {
@@ -147,7 +169,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         snapshot: Box<Image>,
     ) -> Result<(), StorageError<u64>> {
         let image = decode(&snapshot).map_err(|error| StorageIOError::read_snapshot(None, &error))?;
-        self.adopt(meta, &image)
+        self.adopt(meta, &image, &snapshot)
             .map_err(|why| StorageIOError::read_snapshot(Some(meta.signature()), AnyError::error(why)))?;
         store_snapshot(&self.store, &meta.snapshot_id, *snapshot).await
     }
@@ -162,14 +184,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError<u64>> {
-        let too_long = self.image.state.0.len() > STATE_BYTES_MAX;
-        let encoded = codec::encode(&self.image, SNAPSHOT_BYTES_MAX).ok().filter(|_| !too_long);
-        let Some(bytes) = encoded else {
-            let why = format!("the state has grown to {} bytes", self.image.state.0.len());
-            return Err(StorageIOError::write_snapshot(None, AnyError::error(why)).into());
-        };
-        let index = self.image.last.map_or(0, |id| id.index);
-        let meta = self.image.meta(snapshot_name(index, nonce()));
+        let unusable =
+            |error| StorageError::from(StorageIOError::write_snapshot(None, AnyError::new(&error)));
+        let bytes = self.image.clone().map_err(unusable)?;
+        let image = decode(&bytes).map_err(unusable)?;
+        let meta = image.meta(snapshot_name(image.last.map_or(0, |id| id.index), nonce()));
         store_snapshot(&self.store, &meta.snapshot_id, bytes.clone()).await?;
         Ok(Snapshot { meta, snapshot: Box::new(bytes) })
     }

@@ -11,6 +11,7 @@
 //! Deliberately absent: deciding *when* to campaign (openraft's own timer is off: the agent calls
 //! [`Consensus::campaign`] after its pre-vote), who may be a member, and what a command means.
 
+mod checkpoints;
 mod contact;
 mod courier;
 mod elections;
@@ -24,6 +25,7 @@ mod membership;
 mod propose;
 mod status;
 mod types;
+mod vouching;
 mod watchman;
 mod wire;
 
@@ -37,6 +39,7 @@ pub use propose::ProposeError;
 pub use status::{Role, Status};
 pub use types::{Replica, STATE_BYTES_MAX, Wanted};
 
+use self::checkpoints::Checkpoints;
 use self::contact::Contact;
 use self::courier::{Admitted, Peers};
 use self::elections::Elections;
@@ -153,6 +156,8 @@ pub struct Consensus {
     raft: Raft<TypeConfig>,
     store: Arc<dyn Store>,
     replica: SharedReplica,
+    checkpoints: Checkpoints,
+    voucher: vouching::Asker,
     flusher: Flusher,
     thread: Mutex<Option<JoinHandle<()>>>,
     source: Source,
@@ -201,14 +206,16 @@ impl Consensus {
         let (flusher, thread) = Flusher::start(store.clone())
             .map_err(|source| StoreError::io("start a thread for", "store".as_ref(), source))?;
         let log = LogStore::open(store.clone(), flusher.clone())?;
-        let machine = Machine::open(store.clone(), replica.clone())?;
+        let checkpoints = Checkpoints::open(store.as_ref(), flusher.clone(), compaction)?;
+        let machine = Machine::open(store.clone(), replica.clone(), checkpoints.clone())?;
         check_no_gap(&log, &machine)?;
         let elections = Elections::open(me, cluster, key, electors, store.as_ref(), flusher.clone())?;
         let (contact, admitted, elections) =
             (Arc::new(Contact::default()), Arc::new(Admitted::default()), Arc::new(elections));
+        let courier = Arc::new(courier);
         let peers = Peers {
             me,
-            courier: Arc::new(courier),
+            courier: courier.clone(),
             contact: contact.clone(),
             admitted: admitted.clone(),
             elections: elections.clone(),
@@ -232,6 +239,8 @@ impl Consensus {
             raft,
             store,
             replica,
+            checkpoints,
+            voucher: vouching::asker(courier),
             flusher,
             thread: Mutex::new(Some(thread)),
             source,

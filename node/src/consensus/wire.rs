@@ -104,6 +104,11 @@ pub(crate) enum Frame {
         /// The proof.
         certificate: ElectionCertificate,
     },
+    /// Which image the receiver has of a checkpoint.
+    Vouch {
+        /// The index of its last entry.
+        index: u64,
+    },
 }
 
 /// The answer to a [`Frame`].
@@ -129,6 +134,11 @@ pub(crate) enum Answer {
     },
     /// To [`Frame::Elected`]: it is believed.
     Elected,
+    /// To [`Frame::Vouch`].
+    Vouch {
+        /// The SHA-256 of the image, if it has one.
+        digest: Option<[u8; 32]>,
+    },
 }
 
 /// What became of a leader's entries.

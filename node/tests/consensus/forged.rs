@@ -54,3 +54,17 @@ pub(super) fn bytes(frame: &Forged) -> Vec<u8> {
 pub(super) fn only(node: u64) -> Members {
     (vec![BTreeSet::from([node])], BTreeSet::from([node]))
 }
+
+/// Answers, of which only one is needed.
+#[derive(Serialize)]
+#[expect(dead_code, reason = "the others keep its number")]
+pub(super) enum Answered {
+    Append,
+    Vote,
+    Snapshot,
+    Elected,
+    Vouch { digest: Option<[u8; 32]> },
+}
+
+/// The number of a request for an image's digest among frames.
+pub(super) const VOUCH: u8 = 4;
