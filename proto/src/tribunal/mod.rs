@@ -14,7 +14,7 @@
 //! | is looking | nothing, for ten seconds, and there is no certificate | strikes the accusers |
 //! | is looking | enough | testifies |
 //! | found only silence beside it | | asks X; testifies if it has no answer in two seconds |
-//! | is unwell, or half of the mesh looks bad, or it is [another one's turn](turn) | enough | waits |
+//! | is unwell, or half of the mesh looks bad, or it is another one's turn | enough | waits |
 //! | has A testimonies | | certificate: acts, and tells everybody |
 //! | hears a certificate | | verifies: acts, and tells everybody |
 //!
