@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use chaos_tests::adversary::member::{self, LIES_MIN, Lie};
-use chaos_tests::adversary::{Night, Role};
+use chaos_tests::adversary::{Night, Role, raft};
 use stead::demo::stage::scratch;
 
 /// Two meshes at once would measure one another.
@@ -28,6 +28,19 @@ fn lies(nodes: u8, liars: &[usize]) {
         assert!(heard.said >= LIES_MIN && heard.believed == 0, "{lie:?}: {heard:?}");
         assert!(heard.outage.as_ms() <= 300, "{lie:?}: {heard:?}");
     }
+    drop(night);
+    std::fs::remove_dir_all(&parent).expect("the files go");
+}
+
+fn besieged(nodes: u8) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let parent = tempfile::tempdir().expect("a directory for the mesh").keep();
+    let files = scratch(&parent).expect("a directory for the mesh");
+    let mut night =
+        Night::begin(Path::new(PROGRAM), &files, nodes).unwrap_or_else(|error| panic!("{error:#}"));
+    let siege = raft::besiege(night.stage(), 1).unwrap_or_else(|error| panic!("{error:#}"));
+    println!("{siege:#?}");
+    assert!(siege.held() && siege.outage_ms <= 300, "{siege:#?}");
     drop(night);
     std::fs::remove_dir_all(&parent).expect("the files go");
 }
@@ -78,4 +91,9 @@ fn one_of_three_that_slanders_spams_and_speaks_for_others_is_not_believed() {
 #[test]
 fn a_colluding_pair_of_five_neither() {
     lies(5, &[3, 4]);
+}
+
+#[test]
+fn one_of_three_that_speaks_raft_as_it_likes_takes_nothing_over() {
+    besieged(3);
 }

@@ -30,6 +30,8 @@ const CLUSTER: ClusterId = ClusterId([7; 32]);
 const PATIENCE: Duration = Duration::from_secs(20);
 const TIMING: Timing =
     Timing { heartbeat: Duration::from_millis(50), election_timeout: Duration::from_millis(300) };
+/// The number of a request for an image's digest among frames.
+const VOUCH: u8 = 4;
 /// After so long a silent connection is dead: a snapshot's deadline is longer than any test.
 const IDLE: Duration = Duration::from_secs(2);
 const FRESH: Span = Span::from_ms(300);
@@ -103,7 +105,7 @@ impl Courier for Wire {
             wires.frames.insert((self.from, to), frame.clone());
             let silent = wires.cut.contains(&(self.from, to)) || wires.cut.contains(&(to, self.from));
             // After the version of the frame comes its number.
-            if let Some(digest) = wires.perjury.get(&to).filter(|_| frame.get(1) == Some(&forged::VOUCH)) {
+            if let Some(digest) = wires.perjury.get(&to).filter(|_| frame.get(1) == Some(&VOUCH)) {
                 let answer = forged::Answered::Vouch { digest: Some(*digest) };
                 return Ok(codec::encode(&answer, 100).unwrap());
             }

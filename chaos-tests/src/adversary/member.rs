@@ -22,13 +22,13 @@ use zeroize::Zeroizing;
 use crate::bad_input::intruder::{Intruder, seed_in};
 
 /// The port of every agent.
-const PORT: u16 = 7_832;
+pub(super) const PORT: u16 = 7_832;
 /// How long a liar goes on at least.
 const LIES_FOR: Duration = Duration::from_secs(4);
 /// How many lies it tells at least, also where it gets little of the processor.
 pub const LIES_MIN: u64 = 150;
 const LIES_FOR_MAX: Duration = Duration::from_secs(30);
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a hostile member says all the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl Liar {
     }
 }
 
-fn key_file(directory: &Path) -> std::path::PathBuf {
+pub(super) fn key_file(directory: &Path) -> std::path::PathBuf {
     directory.join("node.key")
 }
 

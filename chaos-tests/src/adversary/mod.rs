@@ -5,6 +5,7 @@
 
 mod malware;
 pub mod member;
+pub mod raft;
 mod role;
 mod row;
 

@@ -1,6 +1,7 @@
 //! Malware on one server of a mesh, night after night: how soon its peers have cut it off.
 //!
 //!     cargo run --release -p chaos-tests --bin hostile -- [--runs 20] [--nodes 3] [--json] [--each]
+//!     cargo run --release -p chaos-tests --bin hostile -- --raft [--json]
 //!
 //! As root. The hostile node is a follower, the holder, or the leader that also holds; it floods a stranger with
 //! 1 000 raw SYNs a second. All times in milliseconds, p50/p99/max, from the first SYN that reached the victim. Ends
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use chaos_tests::adversary::{Night, Role, Row, Struck};
+use chaos_tests::adversary::{Night, Role, Row, Struck, raft};
 use chaos_tests::flood;
 use clap::Parser;
 use stead::demo::stage::scratch;
@@ -27,6 +28,9 @@ struct Options {
     /// Only this role: follower, holder or leader.
     #[arg(long)]
     only: Option<String>,
+    /// Instead of malware, a member of 3, 5 and 7 nodes that speaks Raft as it likes.
+    #[arg(long)]
+    raft: bool,
     /// JSON lines besides the table.
     #[arg(long)]
     json: bool,
@@ -43,6 +47,11 @@ fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     let program = std::env::current_exe().context("find this program")?;
     let directory = scratch(&std::env::temp_dir())?;
+    if options.raft {
+        let held = sieges(&program, &directory, options.json)?;
+        std::fs::remove_dir_all(&directory)?;
+        return Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     println!(
         "{:<9} {:>5} {:>5} {:>18} {:>18} {:>18} {:>18} {:>16} {:>14}  {:>6}",
         "role",
@@ -91,6 +100,32 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     eprintln!("not everything was reached; the nodes' files and logs are in {}", directory.display());
     Ok(ExitCode::FAILURE)
+}
+
+/// Plays every attack on consensus; whether all of them were refused and nobody noticed.
+fn sieges(program: &Path, directory: &Path, json: bool) -> anyhow::Result<bool> {
+    let mut held = true;
+    for nodes in [3, 5, 7] {
+        let files = directory.join(format!("raft-{nodes}"));
+        std::fs::create_dir(&files)?;
+        let siege = raft::besiege(Night::begin(program, &files, nodes)?.stage(), 1)?;
+        for attack in &siege.attacks {
+            println!(
+                "{nodes} nodes  {:<38} {:>3} sent  {:>3} believed",
+                attack.name, attack.sent, attack.believed
+            );
+        }
+        let (heard, calm) = (siege.heard, siege.undisturbed);
+        println!(
+            "{nodes} nodes  reached consensus: {heard}; term, leader and voters as before: {calm}; visitors waited {} ms",
+            siege.outage_ms
+        );
+        if json {
+            println!("{}", serde_json::to_string(&siege)?);
+        }
+        held &= siege.held();
+    }
+    Ok(held)
 }
 
 fn night(program: &Path, files: &Path, nodes: u8, role: Role) -> anyhow::Result<Struck> {
