@@ -6,5 +6,6 @@ pub mod cost;
 pub mod failover;
 pub mod flood;
 pub mod lease_search;
+pub mod misfortune;
 pub mod traffic;
 pub mod trials;
