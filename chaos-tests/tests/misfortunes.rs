@@ -25,6 +25,10 @@ fn no_misfortune_becomes_a_conviction_and_the_guilty_are_convicted_afterwards() 
             assert!(endured.held(), "{endured:?}");
         }
     }
+    // Also by judges whose clocks are an hour apart.
+    let holder = night.stage().holder().expect("somebody serves");
+    let directory = night.stage().player(holder).expect("the holder").directory().to_owned();
+    clock::jump(&directory, -3_600).expect("its clock jumps");
     let struck = night.strike(Path::new(PROGRAM), Role::Follower).unwrap_or_else(|error| panic!("{error:#}"));
     println!("{struck:?}");
     assert!(struck.reached(), "{struck:?}");

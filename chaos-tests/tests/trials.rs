@@ -20,7 +20,7 @@ fn the_hostile_are_isolated_and_the_honest_are_not() {
 }
 
 fn matters(rule: Rule) {
-    let mut found = all(250, Rules::SOUND.without(rule));
+    let mut found = all(400, Rules::SOUND.without(rule));
     assert!(found.any(|found| found.failure.is_some()), "{rule:?} is off, and no trial ended badly");
 }
 

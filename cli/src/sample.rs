@@ -175,6 +175,7 @@ pub(crate) fn cut_off() -> Answers {
         by: NodeId(by),
         grounds,
         unix_ms: NOW_UNIX_MS - 42_000,
+        heard: None,
     };
     let confessed = vec![Ground::Confession { report: [7; 32] }, Ground::AtHome];
     let key = SecretKey::from_seed(&Zeroizing::new([9; 32]));

@@ -16,7 +16,7 @@ use stead_proto::id::{ClusterId, NodeId, PublicKey};
 use stead_proto::message::Message;
 use stead_proto::sign::SecretKey;
 use stead_proto::time::Span;
-use stead_proto::tribunal::{Ground, Probe, Sanction, Subject, Testimony};
+use stead_proto::tribunal::{Ground, Place, Probe, Sanction, Subject, Testimony};
 use zeroize::Zeroizing;
 
 use crate::bad_input::intruder::{Intruder, seed_in};
@@ -167,6 +167,7 @@ impl Liar {
                 Ground::Flooded { per_second: 9_999 },
             ],
             unix_ms: unix_ms().saturating_add(number),
+            heard: Some(Place { incarnation: 1, sequence: number }),
         };
         let message = Message::Testimony(self.key.sign(self.cluster, &testimony)?).encode()?;
         for connection in &self.connections {

@@ -12,7 +12,8 @@ use stead_proto::id::{ClusterId, NodeId};
 use stead_proto::sign::{SecretKey, Signed};
 use stead_proto::time::{Instant, Span};
 use stead_proto::tribunal::{
-    Certificate, Electorate, Facts, Ground, Output, Probe, Rules, Sanction, Subject, Testimony, Tribunal,
+    Certificate, Electorate, Facts, Ground, Output, Place, Probe, Rules, Sanction, Subject, Testimony,
+    Tribunal,
 };
 use zeroize::Zeroizing;
 
@@ -203,7 +204,9 @@ impl World {
             return Ok(());
         };
         let voters = (1..=self.scene.n).map(NodeId).filter(|voter| !self.recorded.contains(voter)).collect();
+        let place = Place { incarnation: 1, sequence: self.now_ms / 200 };
         let facts = Facts {
+            heard: &|_| Some(place),
             voters: &voters,
             now: Instant::ZERO.after(Span::from_ms(self.now_ms)),
             unix_ms: 1_700_000_000_000 + self.now_ms,
@@ -311,6 +314,7 @@ impl World {
             by: NodeId(liar),
             grounds: vec![Ground::Probed(Probe::HostKey), Ground::Probed(Probe::Content)],
             unix_ms: 1_700_000_000_000 + self.now_ms,
+            heard: Some(Place { incarnation: 1, sequence: self.now_ms / 200 }),
         };
         self.keys.get(&liar)?.sign(CLUSTER, &testimony).ok()
     }

@@ -15,6 +15,8 @@ pub(super) struct Said {
     pub(super) by: u64,
     pub(super) grounds: Vec<Ground>,
     pub(super) unix_ms: u64,
+    /// The last report of the accused that the witness had heard: its incarnation and its number.
+    pub(super) heard: Option<(u64, u64)>,
 }
 
 /// One ground.
@@ -46,7 +48,13 @@ pub(super) fn testimony(bytes: &[u8]) -> Option<Said> {
     let count = reader.number().filter(|count| *count <= GROUNDS_MAX)?;
     let grounds = (0..count).map(|_| reader.ground()).collect::<Option<Vec<_>>>()?;
     let unix_ms = reader.number()?;
-    reader.0.is_empty().then_some(Said { subject, subject_key, isolates, electorate, by, grounds, unix_ms })
+    let heard = match reader.byte()? {
+        0 => None,
+        1 => Some((reader.number()?, reader.number()?)),
+        _ => return None,
+    };
+    let said = Said { subject, subject_key, isolates, electorate, by, grounds, unix_ms, heard };
+    reader.0.is_empty().then_some(said)
 }
 
 struct Reader<'a>(&'a [u8]);

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the genesis hashes to the mesh under whose name everything was signed | `proto/src/genesis.rs` |
 //! | more than half of those who judge, each once, none of them the accused | DESIGN §8 |
-//! | about one node under one key, of one electorate, within a minute | DESIGN §8 |
+//! | about one node under one key, of one electorate, within a minute by clocks or by the accused's reports | DESIGN §8 |
 //! | a proof; or two different grounds, one of them a confession or a probe | `proto/src/tribunal/testimony.rs` |
 //! | a confession is the accused's own signed report, and that report convicts it | DESIGN §11 P11 |
 //!
@@ -27,6 +27,8 @@ use stead_proto::roster::Member;
 const TESTIMONY: &str = "stead testimony v1";
 const REPORT: &str = "stead report v1";
 const SPREAD_MS_MAX: u64 = 60_000;
+const SPREAD_REPORTS_MAX: u64 = 300;
+const CLOCKS_APART_MS_MAX: u64 = 86_400_000;
 
 /// What a bundle that holds says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,14 +196,27 @@ fn judge(bundle: &Bundle, roster: &BTreeMap<u64, Judge>, said: &[Said]) -> Resul
     if witnesses.len() < needed {
         return Err(format!("{} witnesses, where it takes {needed}", witnesses.len()));
     }
-    let times = || said.iter().map(|one| one.unix_ms);
-    if times().max().unwrap_or(0) - times().min().unwrap_or(0) > SPREAD_MS_MAX {
+    if !at_one_time(said) {
         return Err("its testimonies are more than a minute apart".into());
     }
     match said.iter().find(|one| !suffices(&one.grounds)) {
         Some(one) => Err(format!("what node #{} found does not suffice to isolate anybody", one.by)),
         None => Ok((subject, key)),
     }
+}
+
+/// Within a minute by their clocks, or within a day by those and a minute's worth of the accused's reports.
+fn at_one_time(said: &[Said]) -> bool {
+    let apart = |numbers: &[u64]| match (numbers.iter().max(), numbers.iter().min()) {
+        (Some(most), Some(least)) => most - least,
+        _ => 0,
+    };
+    let clocks = apart(&said.iter().map(|one| one.unix_ms).collect::<Vec<_>>());
+    let heard: Vec<(u64, u64)> = said.iter().filter_map(|one| one.heard).collect();
+    let lives: BTreeSet<u64> = heard.iter().map(|(incarnation, _)| *incarnation).collect();
+    let reports = apart(&heard.iter().map(|(_, number)| *number).collect::<Vec<_>>());
+    let together = heard.len() == said.len() && lives.len() == 1 && reports <= SPREAD_REPORTS_MAX;
+    clocks <= SPREAD_MS_MAX || (clocks <= CLOCKS_APART_MS_MAX && together)
 }
 
 /// A proof; or two different grounds, one of them a confession or a probe. Where it lives is a ground only beside a

@@ -8,7 +8,7 @@ use stead_proto::lookout::{Flood, Posture, TrafficSeen};
 use stead_proto::report::link;
 use stead_proto::sign::{SecretKey, Signed};
 use stead_proto::state::{Authority, Isolation, State};
-use stead_proto::tribunal::{Certificate, Ground as Found, Probe, Sanction, Subject, Testimony};
+use stead_proto::tribunal::{Certificate, Ground as Found, Place, Probe, Sanction, Subject, Testimony};
 use zeroize::Zeroizing;
 
 const BAD: u64 = 2;
@@ -52,6 +52,7 @@ fn night(change: impl Fn(&mut Testimony)) -> Night {
             by: NodeId(by),
             grounds: vec![Found::Confession { report: link(&confession) }, Found::AtHome],
             unix_ms: 1_800_000_000_000 + by,
+            heard: Some(Place { incarnation: 2, sequence: 40 + by * 1_000 }),
         };
         change(&mut testimony);
         key(by).sign(cluster, &testimony).unwrap()

@@ -28,7 +28,7 @@ use crate::roster::Member;
 use crate::sign::{SecretKey, Signed};
 use crate::state::State;
 use crate::time::{Instant, Span};
-use crate::tribunal::{Certificate, Facts, Ground, Output, Rules, Sanction, Testimony, Tribunal};
+use crate::tribunal::{Certificate, Facts, Ground, Output, Place, Rules, Sanction, Testimony, Tribunal};
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
@@ -69,7 +69,8 @@ impl Judging {
         let mut tribunal = Tribunal::new(me, state.cluster, state.electorate(), Rules::SOUND);
         tribunal.recorded(state.isolations.keys().copied().collect());
         let voters = &state.config.voters;
-        let facts = Facts { now: Instant::ZERO, unix_ms: 0, well: false, leader: None, voters, key };
+        let (now, heard) = (Instant::ZERO, &|_| None);
+        let facts = Facts { now, unix_ms: 0, well: false, leader: None, voters, heard, key };
         let mut kept = BTreeMap::new();
         for Conviction { certificate, confession } in convictions {
             // What does not hold any more is not this node's to enforce; what follows is enforced at the first event.
@@ -321,7 +322,13 @@ impl Mesh {
         act: impl FnOnce(&mut Tribunal, &Facts<'_>, &mut Vec<Output>),
     ) -> VecDeque<Output> {
         let well = self.is_well(now.at);
+        let rows = &self.rows;
+        let heard = |node| {
+            let report = rows.get(&node).map(|row| &row.report)?;
+            Some(Place { incarnation: report.incarnation, sequence: report.sequence })
+        };
         let facts = Facts {
+            heard: &heard,
             now: now.at,
             unix_ms: now.unix_ms,
             well,

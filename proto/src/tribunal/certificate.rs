@@ -21,6 +21,10 @@ use serde::{Deserialize, Serialize};
 
 /// How far apart testimonies may be that count together: rare mistakes of months must not add up.
 pub const SPREAD_MS_MAX: u64 = 60_000;
+/// The same by the subject's own reports, for judges whose clocks differ: a minute's worth of them.
+pub const SPREAD_REPORTS_MAX: u64 = 300;
+/// How far apart clocks may be for that: a subject that is silent for long has no such time.
+pub const CLOCKS_APART_MS_MAX: u64 = 86_400_000;
 
 /// Who may judge whom: what the operators signed, never what was left of it by demotions (DESIGN §11 P5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,7 +98,7 @@ pub enum Disbelief {
     /// Somebody testifies twice.
     #[error("node #{0} testifies twice")]
     Twice(NodeId),
-    /// More than a minute apart.
+    /// More than a minute apart, by clocks and by the subject's reports.
     #[error("its testimonies are more than a minute apart")]
     Spread,
     /// Too few witnesses, or more than there can be.
@@ -217,7 +221,7 @@ impl Certificate {
         if let Some(twice) = testimonies.iter().find(|t| !witnesses.insert(t.by)) {
             return Err(Disbelief::Twice(twice.by));
         }
-        if court.rules.spread && spread(&testimonies) > SPREAD_MS_MAX {
+        if court.rules.spread && !is_of_one_time(&testimonies) {
             return Err(Disbelief::Spread);
         }
         let needed = if court.rules.threshold { court.electorate.threshold(sanction) } else { 1 };
@@ -234,9 +238,21 @@ impl Certificate {
     }
 }
 
-fn spread(testimonies: &[Testimony]) -> u64 {
-    let times = || testimonies.iter().map(|testimony| testimony.unix_ms);
-    times().max().unwrap_or_default() - times().min().unwrap_or_default()
+/// Within a minute by the witnesses' clocks; or, if those are wrong, by the subject's reports. It can hold the second up
+/// by skipping numbers, never the first.
+fn is_of_one_time(testimonies: &[Testimony]) -> bool {
+    let spread = |of: &mut dyn Iterator<Item = u64>| {
+        let (least, most) = of.fold((u64::MAX, 0), |(least, most), one| (least.min(one), most.max(one)));
+        most.saturating_sub(least)
+    };
+    let clocks = spread(&mut testimonies.iter().map(|testimony| testimony.unix_ms));
+    let heard: Option<Vec<_>> = testimonies.iter().map(|testimony| testimony.heard).collect();
+    let by_reports = heard.is_some_and(|heard| {
+        let incarnation = heard.first().map(|place| place.incarnation);
+        heard.iter().all(|place| Some(place.incarnation) == incarnation)
+            && spread(&mut heard.iter().map(|place| place.sequence)) <= SPREAD_REPORTS_MAX
+    });
+    clocks <= SPREAD_MS_MAX || (clocks <= CLOCKS_APART_MS_MAX && by_reports)
 }
 
 #[cfg(test)]

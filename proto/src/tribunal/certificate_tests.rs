@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sign::SecretKey;
-use crate::tribunal::testimony::{Ground, Probe};
+use crate::tribunal::testimony::{Ground, Place, Probe};
 use alloc::vec;
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -29,6 +29,7 @@ fn against(node: u64, by: u64) -> Testimony {
         by: NodeId(by),
         grounds: BOTH.to_vec(),
         unix_ms: 1_000_000,
+        heard: None,
     }
 }
 
@@ -63,6 +64,25 @@ fn more_than_half_convict_and_the_accused_is_among_the_n() {
         assert_eq!(fewer, Err(Disbelief::Witnesses { given: needed - 1, needed }));
     }
     assert_eq!(electorate(2).threshold(Sanction::Isolate), 2, "of two, one cannot convict the other");
+}
+
+#[test]
+fn who_has_no_clock_in_common_has_the_reports_of_the_accused() {
+    let with = |change: &dyn Fn(&mut Testimony)| {
+        let at = |sequence| Some(Place { incarnation: 4, sequence });
+        let one = Testimony { heard: at(1_000), ..against(1, 2) };
+        let mut other =
+            Testimony { heard: at(1_000 + SPREAD_REPORTS_MAX), unix_ms: 9_000_000, ..against(1, 3) };
+        change(&mut other);
+        judge(3, &[], &Certificate::of(vec![signed(&one), signed(&other)])).map(drop)
+    };
+    assert_eq!(with(&|_| ()), Ok(()));
+    let apart = Err(Disbelief::Spread);
+    assert_eq!(with(&|t| t.heard = None), apart);
+    assert_eq!(with(&|t| t.heard.as_mut().unwrap().sequence += 1), apart);
+    assert_eq!(with(&|t| t.heard.as_mut().unwrap().incarnation += 1), apart);
+    assert_eq!(with(&|t| t.unix_ms = 1_000_001 + CLOCKS_APART_MS_MAX), apart, "not even on the same day");
+    assert_eq!(with(&|t| (t.heard, t.unix_ms) = (None, 1_000_001)), Ok(()), "or the clocks agree");
 }
 
 #[test]

@@ -33,7 +33,7 @@ mod turn;
 pub use case::{LASTS, REBUTTAL};
 pub use certificate::{Certificate, Court, Disbelief, Electorate, Verdict};
 pub use rules::Rules;
-pub use testimony::{Ground, Probe, Sanction, Subject, Testimony};
+pub use testimony::{Ground, Place, Probe, Sanction, Subject, Testimony};
 
 use crate::id::{ClusterId, NodeId};
 use crate::sign::{SecretKey, Signed};
@@ -55,7 +55,7 @@ pub const DEMOTED: Span = Span::from_ms(600_000);
 const AGAIN: Span = Span::from_ms(30_000);
 
 /// What the tribunal has to know of the rest of the node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Facts<'a> {
     /// The time.
     pub now: Instant,
@@ -67,6 +67,8 @@ pub struct Facts<'a> {
     pub leader: Option<NodeId>,
     /// Who votes in the log now: more than half of them have to stay.
     pub voters: &'a BTreeSet<NodeId>,
+    /// The last report that this node heard of each.
+    pub heard: &'a dyn Fn(NodeId) -> Option<Place>,
     /// What this node signs with.
     pub key: &'a SecretKey,
 }
@@ -376,6 +378,7 @@ impl Tribunal {
             by: self.me,
             grounds,
             unix_ms: facts.unix_ms,
+            heard: (facts.heard)(subject.node),
         };
         // It cannot be too long: its grounds are bounded by what there is to find.
         let Ok(signed) = facts.key.sign(self.cluster, &testimony) else { return };

@@ -78,6 +78,15 @@ impl Ground {
     }
 }
 
+/// Where the reports of a node stand: a time that its witnesses have in common, whatever their clocks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// How often it had started.
+    pub incarnation: u64,
+    /// How many reports it had made since.
+    pub sequence: u64,
+}
+
 /// One node's word against another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Testimony {
@@ -93,6 +102,8 @@ pub struct Testimony {
     pub grounds: Vec<Ground>,
     /// When, in milliseconds since 1970 by his clock: testimonies of different times do not add up.
     pub unix_ms: u64,
+    /// The last report of the subject that he had heard.
+    pub heard: Option<Place>,
 }
 
 impl Statement for Testimony {

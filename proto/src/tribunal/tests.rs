@@ -21,6 +21,8 @@ struct World {
     nodes: BTreeMap<u64, Tribunal>,
     liars: BTreeSet<u64>,
     unwell: BTreeSet<u64>,
+    /// How far wall clocks are off, in ms.
+    clocks: BTreeMap<u64, i64>,
     leader: Option<NodeId>,
     answers: bool,
     looks: usize,
@@ -37,6 +39,7 @@ impl World {
             nodes: (1..=n).map(node).collect(),
             liars: BTreeSet::new(),
             unwell: BTreeSet::new(),
+            clocks: BTreeMap::new(),
             leader: None,
             answers: true,
             looks: 0,
@@ -51,10 +54,13 @@ impl World {
     ) -> (T, Vec<Output>) {
         let key = key(node);
         let voters = self.nodes.keys().copied().map(NodeId).collect();
+        let unix_ms = self.now.as_ns() / 1_000_000;
+        let place = Place { incarnation: 1, sequence: unix_ms / 200 };
         let facts = Facts {
+            heard: &|_| Some(place),
             voters: &voters,
             now: self.now,
-            unix_ms: self.now.as_ns() / 1_000_000,
+            unix_ms: unix_ms.saturating_add_signed(self.clocks.get(&node).copied().unwrap_or_default()),
             well: !self.unwell.contains(&node),
             leader: self.leader,
             key: &key,
@@ -119,6 +125,7 @@ impl World {
             by: NodeId(liar),
             grounds: vec![KEY, CONTENT],
             unix_ms: self.now.as_ns() / 1_000_000,
+            heard: None,
         };
         let signed = key(liar).sign(CLUSTER, &testimony).unwrap();
         self.carry(liar, vec![Output::Tell(signed)], eyes);
@@ -263,6 +270,16 @@ fn two_hostile_nodes_do_not_shield_each_other() {
         }
     }
     assert_eq!(out, [1, 2].into(), "within five minutes");
+}
+
+#[test]
+fn clocks_that_are_hours_apart_do_not_save_the_guilty() {
+    let mut world = World::of(3);
+    world.now = Instant::ZERO.after(Span::from_ms(100_000_000));
+    world.liars.insert(1);
+    world.clocks = BTreeMap::from([(2, -7_200_000), (3, 3_600_000)]);
+    world.found(2, 1, &[KEY, CONTENT], &all_see(1));
+    assert_eq!(world.isolated_by(3), [1]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use stead_proto::report::{GateSeen, LeaseSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::Member;
 use stead_proto::sign::{Signed, Statement};
 use stead_proto::state::{SiteVersion, State};
-use stead_proto::tribunal::{Certificate, Ground as Found, Sanction, Subject, Testimony};
+use stead_proto::tribunal::{Certificate, Ground as Found, Place, Sanction, Subject, Testimony};
 
 use crate::parts::{CLUSTER, genesis, key, made_of, member};
 use crate::reports;
@@ -201,6 +201,7 @@ fn the_largest_testimony_fits_a_datagram_and_the_largest_certificate_a_command()
         by: NODE,
         grounds: vec![ground; GROUNDS_MAX],
         unix_ms: u64::MAX,
+        heard: Some(Place { incarnation: u64::MAX, sequence: u64::MAX }),
     };
     let signed = key(1).sign(CLUSTER, &testimony).unwrap();
     assert!(codec::encode(&Message::Testimony(signed.clone()), LEASE_FRAME_BYTES_MAX).is_ok());

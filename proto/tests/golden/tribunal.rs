@@ -6,7 +6,7 @@ use stead_proto::limits::{ADMIN_FRAME_BYTES_MAX, COMMAND_FRAME_BYTES_MAX, LEASE_
 use stead_proto::mesh::Conviction;
 use stead_proto::sign::{Signed, Statement};
 use stead_proto::state::{Authority, Isolation};
-use stead_proto::tribunal::{Certificate, Ground, Probe, Sanction, Subject, Testimony};
+use stead_proto::tribunal::{Certificate, Ground, Place, Probe, Sanction, Subject, Testimony};
 
 use crate::parts::{CLUSTER, UNIX_MS, key, name, public};
 use crate::reports;
@@ -45,6 +45,7 @@ fn testimony(by: u64) -> Testimony {
         by: NodeId(by),
         grounds: grounds().map(|(_, ground)| ground).into(),
         unix_ms: UNIX_MS,
+        heard: Some(Place { incarnation: 3, sequence: 70_000 }),
     }
 }
 
@@ -87,6 +88,7 @@ pub(crate) fn add(samples: &mut Samples) {
     samples.add_all("tribunal::testimony::Sanction", sanctions(), limit);
     samples.add_all("tribunal::testimony::Probe", probes(), limit);
     samples.add_all("tribunal::testimony::Ground", grounds(), limit);
+    samples.add("tribunal::testimony::Place", Place { incarnation: 3, sequence: 70_000 }, limit);
     samples.add("tribunal::testimony::Testimony", testimony(2), limit);
     samples.add("sign::Signed<Testimony>", signed(), LEASE_FRAME_BYTES_MAX);
     samples.add_all("state::isolations::Authority", authorities(), COMMAND_FRAME_BYTES_MAX);

@@ -241,6 +241,7 @@ fn one_liar_isolates_nobody_however_much_it_says() {
             by: liar,
             grounds: vec![Ground::Confession { report: [7; 32] }, Ground::AtHome],
             unix_ms: world.now.as_ns() / 1_000_000 + round,
+            heard: None,
         };
         let signed = key(3).sign(world.cluster, &testimony).unwrap();
         let bytes = Message::Testimony(signed).encode().unwrap();

@@ -29,6 +29,7 @@ fn against(world: &World, subject: u64, by: u64) -> Testimony {
         by: NodeId(by),
         grounds: vec![Ground::Probed(Probe::HostKey), Ground::Probed(Probe::Content)],
         unix_ms: world.now.as_ns() / 1_000_000,
+        heard: None,
     }
 }
 
