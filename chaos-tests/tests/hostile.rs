@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use chaos_tests::adversary::member::{self, LIES_MIN, Lie};
-use chaos_tests::adversary::{Night, Role, raft};
+use chaos_tests::adversary::{Night, Role, evicted, raft};
 use stead::demo::stage::scratch;
 
 /// Two meshes at once would measure one another.
@@ -66,6 +66,23 @@ fn strike(role: Role, nodes: u8) {
 #[test]
 fn a_follower_that_floods_is_cut_off_by_all() {
     strike(Role::Follower, 3);
+}
+
+#[test]
+fn who_was_cut_off_tries_everything_and_stays_out() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let parent = tempfile::tempdir().expect("a directory for the mesh").keep();
+    let files = scratch(&parent).expect("a directory for the mesh");
+    let mut night = Night::begin(Path::new(PROGRAM), &files, 3).unwrap_or_else(|error| panic!("{error:#}"));
+    let struck = night.strike(Path::new(PROGRAM), Role::Holder).unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(struck.reached(), "{struck:?}");
+    let comeback =
+        evicted::come_back(night.stage(), Path::new(PROGRAM)).unwrap_or_else(|error| panic!("{error:#}"));
+    println!("{comeback:#?}");
+    assert!(comeback.tried.iter().all(evicted::Tried::failed), "{comeback:#?}");
+    assert!(comeback.outage_ms <= 300, "{comeback:#?}");
+    drop(night);
+    std::fs::remove_dir_all(&parent).expect("the files go");
 }
 
 #[test]
