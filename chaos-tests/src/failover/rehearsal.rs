@@ -11,7 +11,10 @@ use stead_deploy::lab::overlap::{Entitled, Report, overlap};
 use stead_deploy::lab::tap::{RECORDS_MAX, Tap};
 use stead_deploy::lab::visitor::{Outcome, Route, Visit, Visitor};
 use stead_deploy::lab::{now, outage};
+use stead_proto::codec;
+use stead_proto::limits::SNAPSHOT_BYTES_MAX;
 use stead_proto::order::Act;
+use stead_proto::state::State;
 use stead_proto::time::{Instant, Span};
 
 use super::scenario::{Expected, Scenario};
@@ -86,6 +89,7 @@ impl Rehearsal {
         let end = now();
         self.until_ended(end)?;
         self.nobody_is_accused()?;
+        self.states_are_one()?;
         Ok(judge(&self.visitor.so_far().visits, begin, if undone { restored } else { end }, end))
     }
 
@@ -103,6 +107,18 @@ impl Rehearsal {
             );
         }
         Ok(())
+    }
+
+    /// Where all have applied the same entries they have the same state, byte for byte: a snapshot is believed by that.
+    fn states_are_one(&mut self) -> anyhow::Result<()> {
+        self.stage.until("everybody has the same state", PATIENCE, |stage| {
+            let all = (0..stage.players.len()).map(|i| stage.status(i).ok().map(|status| status.state));
+            let states: Vec<State> = all.collect::<Option<_>>()?;
+            let bytes = |state: &State| codec::encode(state, SNAPSHOT_BYTES_MAX).ok();
+            let first = states.first()?;
+            let applied = states.iter().all(|state| state.applied == first.applied);
+            (applied && states.iter().all(|state| bytes(state) == bytes(first))).then_some(())
+        })
     }
 
     /// Lets visitors come for so long.
