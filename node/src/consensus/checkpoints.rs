@@ -8,7 +8,7 @@
 //! over from a peer is a checkpoint, too.
 
 use super::Compaction;
-use super::flusher::{Durability, Flusher};
+use super::flusher::Flusher;
 use super::machine::SharedReplica;
 use super::types::Image;
 use super::wire::{EntryId, SnapshotImage};
@@ -17,7 +17,6 @@ use openraft::{EmptyNode, LogId, StoredMembership};
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use stead_proto::codec;
 use stead_proto::limits::SNAPSHOT_BYTES_MAX;
 
@@ -27,7 +26,6 @@ const BETWEEN_SNAPSHOTS: u64 = 4;
 const REMEMBERED: usize = 16;
 /// Where they are on the disk.
 const KEY: &[u8] = b"consensus/checkpoints";
-const KEEP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The index of a checkpoint, and the SHA-256 of its image.
 type Sworn = (u64, [u8; 32]);
@@ -96,21 +94,20 @@ impl Checkpoints {
     }
 
     fn take(&self, known: &mut Known, last: EntryId, image: Image) {
+        let sworn = (last.index, digest(&image));
+        (known.latest, known.bytes_since) = (Some((last, image)), 0);
+        // At a start it is the one of before.
+        if known.sworn.contains(&sworn) {
+            return;
+        }
         known.sworn.retain(|(index, _)| *index != last.index);
-        known.sworn.push_back((last.index, digest(&image)));
+        known.sworn.push_back(sworn);
         while known.sworn.len() > REMEMBERED {
             known.sworn.pop_front();
         }
-        (known.latest, known.bytes_since) = (Some((last, image)), 0);
         let Ok(bytes) = codec::encode(&known.sworn, super::META_BYTES_MAX) else { return };
-        let (flusher, op) = (self.flusher.clone(), Op::Put(Tree::Meta, KEY.to_vec(), bytes));
-        // Nothing waits for it: what a crash takes is computed again from the log.
-        tokio::spawn(async move {
-            let written = tokio::time::timeout(KEEP_DEADLINE, flusher.write(vec![op], Durability::Now)).await;
-            if !matches!(written, Ok(Ok(()))) {
-                tracing::warn!("the list of checkpoints could not be kept");
-            }
-        });
+        // What a crash takes is computed again from the log.
+        self.flusher.keep(Op::Put(Tree::Meta, KEY.to_vec(), bytes), "the list of checkpoints");
     }
 
     /// The image of the last checkpoint.

@@ -8,7 +8,7 @@
 //!
 //! Deliberately absent: asking for certificates. A leader shows its own, and again after each failure.
 
-use super::flusher::{Durability, Flusher};
+use super::flusher::Flusher;
 use super::gate::GateError;
 use super::status::Metrics;
 use super::wire::{Ballot, EntryId};
@@ -16,7 +16,6 @@ use crate::storage::{Op, Store, StoreError, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 use stead_proto::codec;
 use stead_proto::election::{CertificateError, Elected, ElectionCertificate, Electorate, Grant};
 use stead_proto::id::{ClusterId, NodeId, PublicKey};
@@ -27,8 +26,6 @@ use tokio::sync::watch;
 const ELECTIONS_MAX: usize = 4;
 /// Where the last certificate is.
 const CERTIFICATE_KEY: &[u8] = b"consensus/election";
-/// How long the disk may take for it.
-const KEEP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Who may vote, by the roster of this node.
 pub trait Electors: fmt::Debug + Send + Sync + 'static {
@@ -207,14 +204,8 @@ impl Elections {
         }
         let kept: Kept = (ballot.term, ballot.node, certificate);
         let Ok(bytes) = codec::encode(&kept, super::META_BYTES_MAX) else { return };
-        let (flusher, op) = (self.flusher.clone(), Op::Put(Tree::Meta, CERTIFICATE_KEY.to_vec(), bytes));
-        // Nothing waits for it: without it, a restarted node is shown the certificate once more.
-        tokio::spawn(async move {
-            let written = tokio::time::timeout(KEEP_DEADLINE, flusher.write(vec![op], Durability::Now)).await;
-            if !matches!(written, Ok(Ok(()))) {
-                tracing::warn!("the election certificate could not be kept");
-            }
-        });
+        // Without it, a restarted node is shown the certificate once more.
+        self.flusher.keep(Op::Put(Tree::Meta, CERTIFICATE_KEY.to_vec(), bytes), "the election certificate");
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

@@ -20,6 +20,8 @@ const QUEUE_MAX: usize = 256;
 const BATCH_MAX: usize = 64;
 /// How often a full disk is looked at again.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// How long the disk may take for what nothing waits for.
+const KEEP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The state of the disk, as the operator wants to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,17 @@ impl Flusher {
         let stopped = || io::Error::other("the store was closed");
         self.jobs.send(Job::Write { ops, durability, done }).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
+    }
+
+    /// Writes a fact that nothing waits for, and whose loss costs little; `what` it is, for the log.
+    pub(super) fn keep(&self, op: Op, what: &'static str) {
+        let flusher = self.clone();
+        tokio::spawn(async move {
+            let written = tokio::time::timeout(KEEP_DEADLINE, flusher.write(vec![op], Durability::Now)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                tracing::warn!(what, "this could not be kept");
+            }
+        });
     }
 
     /// Looks after the reserve and the state of the disk; does nothing if the thread is busy.
