@@ -4,39 +4,22 @@
 //! `STEAD_KILL_ROUNDS` (default 60) and `STEAD_KILL_SEED` (default: the time) change the run.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "common/alone.rs"]
+mod alone;
+
+use alone::{Alone, secret};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
-use stead_node::consensus::{
-    Compaction, Consensus, Courier, CourierError, Electors, Replica, Role, Settings, Timing,
-};
+use stead_node::consensus::{Compaction, Consensus, Courier, CourierError, Replica, Role, Settings, Timing};
 use stead_node::storage::{Create, StoreError};
-use stead_proto::id::{ClusterId, NodeId, PublicKey};
-use stead_proto::sign::SecretKey;
+use stead_proto::id::ClusterId;
 
 const DIR: &str = "STEAD_KILL_DIR";
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The only one that votes.
-#[derive(Debug)]
-struct Alone;
-
-impl Electors for Alone {
-    fn keys(&self) -> BTreeMap<NodeId, PublicKey> {
-        [(NodeId(1), secret().public())].into()
-    }
-
-    fn voters(&self) -> BTreeSet<NodeId> {
-        [NodeId(1)].into()
-    }
-}
-
-fn secret() -> SecretKey {
-    SecretKey::from_seed(&[1; 32].into())
-}
 
 struct Nobody;
 impl Courier for Nobody {

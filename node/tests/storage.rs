@@ -1,7 +1,10 @@
 //! The store on a real disk: damage is noticed, nothing starts empty, a full disk is survived.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "common/alone.rs"]
+mod alone;
+
+use alone::{Alone, secret};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -9,33 +12,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stead_node::consensus::{
-    Compaction, Consensus, Courier, CourierError, Disk, Electors, ProposeError, Replica, Role, Settings,
-    Timing,
+    Compaction, Consensus, Courier, CourierError, Disk, ProposeError, Replica, Role, Settings, Timing,
 };
 use stead_node::storage::{Create, Op, SimDisk, SledStore, Space, Store, StoreError, Tree};
-use stead_proto::id::{ClusterId, NodeId, PublicKey};
+use stead_proto::id::ClusterId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
-use stead_proto::sign::SecretKey;
 
 const CLUSTER: ClusterId = ClusterId([7; 32]);
-
-/// The only one that votes.
-#[derive(Debug)]
-struct Alone;
-
-impl Electors for Alone {
-    fn keys(&self) -> BTreeMap<NodeId, PublicKey> {
-        [(NodeId(1), secret().public())].into()
-    }
-
-    fn voters(&self) -> BTreeSet<NodeId> {
-        [NodeId(1)].into()
-    }
-}
-
-fn secret() -> SecretKey {
-    SecretKey::from_seed(&[1; 32].into())
-}
 
 fn open(dir: &Path, create: Create) -> Result<SledStore, StoreError> {
     SledStore::open(dir, CLUSTER, 1, create)
