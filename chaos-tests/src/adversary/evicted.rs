@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
-use stead::demo::stage::{SITE_PORT, Stage};
+use stead::agent_file::PORT;
+use stead::demo::stage::Stage;
 use stead_deploy::lab::process::Process;
-use stead_deploy::lab::visitor::{Route, Visitor};
-use stead_deploy::lab::{Place, now, outage};
+use stead_deploy::lab::{Place, now};
 use stead_node::transport::Plane;
 use stead_proto::time::Span;
 
-use super::member::PORT;
+use super::audience::Audience;
 use crate::bad_input::intruder::Intruder;
 
 /// How long each attempt may go on.
@@ -84,14 +84,12 @@ pub fn come_back(stage: &mut Stage, program: &Path) -> anyhow::Result<Comeback> 
     let out = |i: usize| stage.status(i).ok()?.own.isolated.first().copied();
     let id = (0..stage.players.len()).find_map(out).context("nobody is cut off")?;
     let bad = stage.players.iter().position(|player| player.id == id).context("a node of this mesh")?;
-    let visitor = Visitor::start(&stage.lab, Route::to(SocketAddr::new(stage.address, SITE_PORT)))?;
+    let audience = Audience::seated(stage)?;
     let mut tried = Vec::new();
     for attempt in Attempt::ALL {
         tried.push(attempt.play(stage, program, bad)?);
     }
-    let gaps = outage::outages(&visitor.stop()?.visits);
-    let longest = gaps.iter().filter_map(outage::Gap::length).max().unwrap_or(Span::ZERO);
-    Ok(Comeback { tried, outage_ms: longest.as_ms() })
+    Ok(Comeback { tried, outage_ms: audience.dismissed()?.as_ms() })
 }
 
 impl Attempt {
@@ -136,7 +134,8 @@ impl Attempt {
     fn knock(self, stage: &Stage, bad: usize) -> anyhow::Result<usize> {
         let (place, id) = (stage.player(bad)?.place, stage.player(bad)?.id);
         let cluster = stage.status((bad + 1) % stage.players.len())?.state.cluster;
-        let times = if self == Self::Storm { 200 } else { 1 };
+        // Without the storm, one for each plane.
+        let times = if self == Self::Storm { 200 } else { 3 };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut entered = 0;

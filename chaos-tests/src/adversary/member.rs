@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use quinn::Connection;
-use stead::demo::stage::{SITE_PORT, Stage};
-use stead_deploy::lab::visitor::{Route, Visitor};
-use stead_deploy::lab::{now, outage};
+use stead::agent_file::PORT;
+use stead::demo::stage::Stage;
 use stead_node::transport::Plane;
 use stead_proto::id::{ClusterId, NodeId, PublicKey};
 use stead_proto::message::Message;
@@ -19,10 +18,9 @@ use stead_proto::time::Span;
 use stead_proto::tribunal::{Ground, Place, Probe, Sanction, Subject, Testimony};
 use zeroize::Zeroizing;
 
+use super::audience::Audience;
 use crate::bad_input::intruder::{Intruder, seed_in};
 
-/// The port of every agent.
-pub(super) const PORT: u16 = 7_832;
 /// How long a liar goes on at least.
 const LIES_FOR: Duration = Duration::from_secs(4);
 /// How many lies it tells at least, also where it gets little of the processor.
@@ -86,12 +84,7 @@ pub fn lie(stage: &mut Stage, liars: &[usize], lie: Lie) -> anyhow::Result<Heard
     }
     let honest: Vec<usize> = (0..stage.players.len()).filter(|i| !liars.contains(i)).collect();
     stage.until("the honest ones serve", PATIENCE, |stage| stage.holder().filter(|i| honest.contains(i)))?;
-    let visitor = Visitor::start(&stage.lab, Route::to(SocketAddr::new(stage.address, SITE_PORT)))?;
-    stage.until("the visitor is answered", PATIENCE, |_| {
-        let good = visitor.so_far().visits.iter().filter(|visit| outage::is_good(visit)).count();
-        (good >= 50).then_some(())
-    })?;
-    let since = now();
+    let audience = Audience::seated(stage)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let said = runtime.block_on(async {
         let mut all = Vec::new();
@@ -116,11 +109,7 @@ pub fn lie(stage: &mut Stage, liars: &[usize], lie: Lie) -> anyhow::Result<Heard
         believed += status.own.isolated.iter().filter(|node| honest_id(node)).count();
         believed += status.cases.iter().filter(|case| case.demoted && honest_id(&case.subject)).count();
     }
-    let diary = visitor.stop()?;
-    let gaps = outage::outages(&diary.visits);
-    let longest = gaps.iter().filter(|gap| gap.until.is_none_or(|until| until >= since));
-    let outage = longest.filter_map(|gap| gap.length()).max().unwrap_or(Span::ZERO);
-    Ok(Heard { said, cases, believed, outage })
+    Ok(Heard { said, cases, believed, outage: audience.dismissed()? })
 }
 
 impl Liar {

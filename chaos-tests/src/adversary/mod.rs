@@ -3,6 +3,7 @@
 //! **Invariant.** What a mesh is credited with is told by its honest nodes, its visitors and the victim of the attack;
 //! never by the hostile one. All packets stay in the lab's namespaces.
 
+mod audience;
 pub mod evicted;
 mod malware;
 pub mod member;

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
-use stead::demo::stage::{SITE_PORT, Stage};
-use stead_deploy::lab::visitor::{Route, Visitor};
-use stead_deploy::lab::{now, outage};
+use stead::agent_file::PORT;
+use stead::demo::stage::Stage;
 use stead_node::transport::Plane;
 use stead_proto::codec;
 use stead_proto::election::{ElectionCertificate, Grant};
@@ -17,11 +16,11 @@ use stead_proto::id::{ClusterId, NodeId};
 use stead_proto::limits::{SNAPSHOT_BYTES_MAX, TERM_MAX};
 use stead_proto::report::LogSeen;
 use stead_proto::sign::{SecretKey, Signed};
-use stead_proto::time::Span;
 use zeroize::Zeroizing;
 
 use self::forged::{Ballot, EntryId, Forged, Payload, bytes, only};
-use super::member::{PATIENCE, PORT, key_file};
+use super::audience::Audience;
+use super::member::{PATIENCE, key_file};
 use crate::bad_input::intruder::{Intruder, seed_in};
 
 // One mirror of what is on the wire, for the tests of one process and for these.
@@ -95,12 +94,7 @@ pub fn besiege(stage: &mut Stage, hostile: usize) -> anyhow::Result<Siege> {
     stage.until("the honest ones serve", PATIENCE, |stage| stage.holder().filter(|i| honest.contains(i)))?;
     let before = stage
         .until("one of them leads, and all know it", PATIENCE, |stage| settled(stage, &honest, hostile))?;
-    let visitor = Visitor::start(&stage.lab, Route::to(SocketAddr::new(stage.address, SITE_PORT)))?;
-    stage.until("the visitor is answered", PATIENCE, |_| {
-        let good = visitor.so_far().visits.iter().filter(|visit| outage::is_good(visit)).count();
-        (good >= 50).then_some(())
-    })?;
-    let since = now();
+    let audience = Audience::seated(stage)?;
     let player = stage.player(hostile)?;
     let seed = seed_in(&key_file(player.directory()))?;
     let state = stage.status(*honest.first().context("nobody is honest")?)?.state;
@@ -137,10 +131,7 @@ pub fn besiege(stage: &mut Stage, hostile: usize) -> anyhow::Result<Siege> {
     let undisturbed = (after.term, after.leader) == (before.term, before.leader)
         && stage.status(*honest.first().context("nobody is honest")?)?.state.config.voters
             == state.config.voters;
-    let diary = visitor.stop()?;
-    let gaps = outage::outages(&diary.visits);
-    let longest = gaps.iter().filter(|gap| gap.until.is_none_or(|until| until >= since));
-    let outage_ms = longest.filter_map(|gap| gap.length()).max().unwrap_or(Span::ZERO).as_ms();
+    let outage_ms = audience.dismissed()?.as_ms();
     Ok(Siege { nodes: stage.players.len(), heard, attacks, undisturbed, outage_ms })
 }
 

@@ -18,6 +18,7 @@ use stead_proto::state::State;
 use stead_proto::time::{Instant, Span};
 
 use super::scenario::{Expected, Scenario};
+use crate::flood::scene::everybody;
 
 /// How long a scenario may take until the site is served again, and until everybody is back.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -216,14 +217,6 @@ fn judge(visits: &[Visit], begin: Instant, restored: Instant, end: Instant) -> R
 
 fn serves(stage: &Stage, i: usize) -> bool {
     stage.status(i).is_ok_and(|status| status.endpoints.iter().any(|e| e.serving.is_some()))
-}
-
-fn everybody(stage: &mut Stage) -> Option<()> {
-    (0..stage.players.len()).try_for_each(|i| {
-        let status = stage.status(i).ok()?;
-        let ready = status.endpoints.iter().all(|e| e.ready);
-        (status.waiting.is_none() && status.leader_fresh && ready).then_some(())
-    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use stead::agent_file::PORT;
 use stead::demo::stage::Stage;
 use stead_deploy::lab::Place;
 use stead_proto::id::Name;
@@ -15,8 +16,6 @@ use stead_proto::id::Name;
 const DISTANCE: u8 = 50;
 /// How long the others may take to find one node again.
 const FOUND_WITHIN: Duration = Duration::from_secs(20);
-/// The agent's port.
-const PORT: u16 = 7832;
 
 /// Every node at once; then each agent is told where its peers are.
 pub(super) fn all_at_once(stage: &mut Stage) -> anyhow::Result<()> {

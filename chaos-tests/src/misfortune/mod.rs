@@ -14,6 +14,8 @@ use stead::demo::stage::Stage;
 use stead_deploy::lab::now;
 use stead_proto::time::Span;
 
+use crate::flood::scene::everybody;
+
 /// How long each lasts.
 const LASTS: Span = Span::from_ms(4_000);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -77,7 +79,7 @@ pub fn endure(stage: &mut Stage, misfortune: Misfortune, struck: usize) -> anyho
         match misfortune {
             Misfortune::Slow => pause(stage, struck, 450, 550)?,
             Misfortune::Overloaded => pause(stage, struck, 80, 20)?,
-            Misfortune::Upgraded if turn.is_multiple_of(20) => {
+            Misfortune::Upgraded if turn.is_multiple_of(10) => {
                 let agent = stage.agent(struck)?;
                 agent.terminate()?;
                 agent.wait(PATIENCE)?;
@@ -99,7 +101,7 @@ pub fn endure(stage: &mut Stage, misfortune: Misfortune, struck: usize) -> anyho
     }
     stage.until("everybody takes part again", PATIENCE, |stage| {
         endured.look(stage);
-        all_take_part(stage)
+        everybody(stage)
     })?;
     Ok(endured)
 }
@@ -121,14 +123,6 @@ fn pause(stage: &mut Stage, struck: usize, stopped_ms: u64, running_ms: u64) -> 
     stage.agent(struck)?.cont()?;
     std::thread::sleep(Duration::from_millis(running_ms)); // and this the recovery
     Ok(())
-}
-
-fn all_take_part(stage: &Stage) -> Option<()> {
-    (0..stage.players.len()).try_for_each(|i| {
-        let status = stage.status(i).ok()?;
-        (status.waiting.is_none() && status.leader_fresh && status.endpoints.iter().all(|e| e.ready))
-            .then_some(())
-    })
 }
 
 impl Endured {
