@@ -32,8 +32,8 @@ pub struct Bundle {
     pub members: Vec<Named>,
     /// What its peers signed.
     pub testimonies: Vec<Sealed>,
-    /// Its own reports that convict it, as the witnesses kept them.
-    pub confessions: Vec<Sealed>,
+    /// Its own reports that speak against it, as the witnesses kept them.
+    pub reports: Vec<Sealed>,
 }
 
 /// One node of the roster.
@@ -74,17 +74,17 @@ impl Bundle {
             key: member.key.to_string(),
             judges: member.role.votes(),
         };
-        let mut confessions: Vec<Sealed> =
+        let mut reports: Vec<Sealed> =
             evidence.iter().filter(|report| report.claimed_signer() == subject.key).map(Sealed::of).collect();
-        confessions.sort_by(|a, b| a.statement.cmp(&b.statement));
-        confessions.dedup();
+        reports.sort_by(|a, b| a.statement.cmp(&b.statement));
+        reports.dedup();
         Some(Self {
             stead_evidence: VERSION,
             genesis: hex(genesis),
             subject: node.0,
             members: state.members.values().map(named).collect(),
             testimonies: certificate.testimonies().iter().map(Sealed::of).collect(),
-            confessions,
+            reports,
         })
     }
 }

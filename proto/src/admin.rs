@@ -80,7 +80,7 @@ pub struct Status {
     pub rungs: Vec<RungSeen>,
     /// What is said against whom and not concluded.
     pub cases: Vec<CaseSeen>,
-    /// The confessions that it swore to, of those who were cut off.
+    /// The reports that it swore to, of those who were cut off.
     pub evidence: Vec<Signed<Report>>,
 }
 

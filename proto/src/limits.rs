@@ -36,7 +36,7 @@ pub const INCIDENTS_MAX: usize = 256;
 pub const INCIDENT_LINES_MAX: usize = 32;
 
 /// Grounds of one testimony.
-pub const GROUNDS_MAX: usize = 8;
+pub const GROUNDS_MAX: usize = 9;
 /// Bytes of one testimony; signed, it has to fit a datagram.
 pub const TESTIMONY_BYTES_MAX: usize = LEASE_FRAME_BYTES_MAX - 200;
 /// Testimonies of one session that a node verifies in a second: each costs a signature.
@@ -79,7 +79,7 @@ pub const STABLE_AFTER: Span = Span::from_ms(60_000);
 /// Bytes of one replicated command.
 pub const COMMAND_FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of one report.
-pub const REPORT_FRAME_BYTES_MAX: usize = 16 * 1024;
+pub const REPORT_FRAME_BYTES_MAX: usize = 24 * 1024;
 /// Bytes of one lease message; it has to fit a datagram.
 pub const LEASE_FRAME_BYTES_MAX: usize = 1_000;
 /// Bytes of one Raft message other than a snapshot.

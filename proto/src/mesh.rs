@@ -7,15 +7,18 @@
 //! [`Effect::Remember`] precedes every answer that it makes binding. Before the recall is complete
 //! (DESIGN §11 P3) this node promises nothing, votes for nobody and reports nothing.
 
+mod chains;
 mod confessions;
 mod duties;
 mod event;
+mod finding;
 mod judging;
 mod leases;
 mod probes;
 mod recall;
 mod records;
 mod reports;
+mod silence;
 mod status;
 
 pub use event::{Effect, Event, Now, RaftFacts, Serving, Uplink};
@@ -42,6 +45,7 @@ use alloc::{
 };
 use core::net::IpAddr;
 use duties::Duties;
+use finding::Findings;
 use judging::Judging;
 use probes::Probes;
 use recall::Phase;
@@ -108,6 +112,7 @@ pub struct Mesh {
     phase: Phase,
     election: Election,
     reporter: Reporter,
+    findings: Findings,
     judging: Judging,
     duties: Duties,
     stopping: bool,
@@ -147,6 +152,7 @@ impl Mesh {
             phase: Phase::Recalling { recall, ask_at: now },
             election: Election::new(now, start.election_timeout, start.seed),
             reporter: Reporter::new(start.key, start.incarnation),
+            findings: Findings::default(),
             judging,
             duties: Duties::default(),
             stopping: false,
@@ -232,6 +238,9 @@ impl Mesh {
             return;
         }
         self.hear(now.at, from, out);
+        if matches!(message, Message::Lease(..)) {
+            self.findings.silence.talks(now.at, from);
+        }
         match message {
             Message::Recall => self.answer_recall(from, out),
             Message::Recalled(memory) => self.take_recalled(from, memory),
@@ -241,6 +250,7 @@ impl Mesh {
             Message::Lease(endpoint, message) => self.lease_message(now.at, &endpoint, from, message, out),
             Message::Election(message) => self.election_message(now.at, from, &message, out),
             Message::Testimony(signed) => self.hear_testimony(now, from, signed, out),
+            Message::Challenge => self.take_challenge(now.at),
         }
     }
 
@@ -284,6 +294,7 @@ impl Mesh {
         self.rows.retain(|node, _| trusted.contains(node));
         self.signed.retain(|node, _| trusted.contains(node));
         self.liveness.retain(|node, _| trusted.contains(node));
+        self.findings.retain(|node| trusted.contains(&node));
     }
 
     fn take_raft(&mut self, now: Instant, facts: RaftFacts) {

@@ -26,6 +26,8 @@ pub enum Message {
     Recalled(Option<Memory>),
     /// What its author, who need not be the sender, says against a node.
     Testimony(Signed<Testimony>),
+    /// I hear you, and no report of yours: are you there? A report is the answer.
+    Challenge,
 }
 
 impl Message {

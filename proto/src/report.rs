@@ -12,6 +12,7 @@ use crate::limits::REPORT_FRAME_BYTES_MAX;
 use crate::lookout::TrafficSeen;
 use crate::plan::Epoch;
 use crate::sign::{Signed, Statement};
+use crate::tribunal::Place;
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -110,6 +111,18 @@ pub struct Reach {
     pub heard_ms_ago: u32,
     /// The round-trip time, in microseconds; zero if unknown.
     pub rtt_us: u32,
+    /// The last report that was heard of it.
+    pub head: Option<Head>,
+}
+
+/// One report, named by its place and its hash: whoever heard another one at that place has found a liar
+/// (DESIGN §11 P4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Its place in its author's chain.
+    pub at: Place,
+    /// Its [`link`].
+    pub link: [u8; 32],
 }
 
 /// How a node's kernel ends a lease.
@@ -153,6 +166,12 @@ impl Unwell {
 }
 
 impl Report {
+    /// Its place in the chain of its author.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        Place { incarnation: self.incarnation, sequence: self.sequence }
+    }
+
     /// What it says for a change of voters.
     #[must_use]
     pub const fn confirmation(&self) -> Confirmation {

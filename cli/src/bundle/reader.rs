@@ -22,7 +22,7 @@ pub(super) struct Said {
 /// One ground.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ground {
-    Contradiction,
+    Contradiction([u8; 32], [u8; 32]),
     Confession([u8; 32]),
     AtHome,
     Probed(u64),
@@ -30,7 +30,7 @@ pub(super) enum Ground {
     Silence,
 }
 
-const GROUNDS_MAX: u64 = 8;
+const GROUNDS_MAX: u64 = 9;
 
 /// The testimony in these bytes, if that is all that is in them.
 pub(super) fn testimony(bytes: &[u8]) -> Option<Said> {
@@ -87,10 +87,7 @@ impl Reader<'_> {
 
     fn ground(&mut self) -> Option<Ground> {
         Some(match self.number()? {
-            0 => {
-                let (_, _) = (self.array()?, self.array()?);
-                Ground::Contradiction
-            }
+            0 => Ground::Contradiction(self.array()?, self.array()?),
             1 => Ground::Confession(self.array()?),
             2 => Ground::AtHome,
             3 => Ground::Probed(self.number().filter(|probe| *probe < 4)?),

@@ -8,6 +8,7 @@
 //! | about one node under one key, of one electorate, within a minute by clocks or by the accused's reports | DESIGN §8 |
 //! | a proof; or two different grounds, one of them a confession or a probe | `proto/src/tribunal/testimony.rs` |
 //! | a confession is the accused's own signed report, and that report convicts it | DESIGN §11 P11 |
+//! | a contradiction is two of its signed reports that no honest chain holds | DESIGN §11 P4 |
 //!
 //! **Invariant.** Nothing is believed for being in the file: the roster counts only as far as the genesis has it, and
 //! what it does not have is said.
@@ -40,7 +41,7 @@ pub struct Verdict {
     /// Who testified, and on what.
     pub witnesses: Vec<(String, Vec<String>)>,
     /// What the accused's own reports said.
-    pub confessions: Vec<String>,
+    pub reports: Vec<String>,
     /// How many witnesses it takes.
     pub needed: usize,
     /// Witnesses, or the accused, whom the genesis does not name: their keys are known from the file alone.
@@ -48,7 +49,7 @@ pub struct Verdict {
     /// Who judges by the genesis and does not by the file: unless an operator took their vote, it takes more witnesses
     /// than the file says.
     pub absent: Vec<String>,
-    /// Confessions that testimonies name and the file does not hold.
+    /// Reports that testimonies name and the file does not hold.
     pub missing: usize,
 }
 
@@ -77,7 +78,7 @@ pub fn verify(text: &[u8], own_genesis: Option<&[u8]>) -> Result<Verdict, String
     let founded = founders(&genesis)?;
     let said = testimonies(&bundle, &cluster)?;
     let (subject, subject_key) = judge(&bundle, &roster, &said)?;
-    let (confessions, missing) = confess(&bundle, &cluster, subject_key, &said)?;
+    let (reports, missing) = own_words(&bundle, &cluster, subject_key, &said)?;
     let named = |id: &u64| roster.get(id).map_or_else(|| format!("#{id}"), |one| one.name.clone());
     let concerned = said.iter().map(|one| one.by).chain([subject]).collect::<BTreeSet<u64>>();
     let unanchored = concerned.iter().filter(|id| {
@@ -90,7 +91,7 @@ pub fn verify(text: &[u8], own_genesis: Option<&[u8]>) -> Result<Verdict, String
         cluster: super::hex(&cluster),
         subject: named(&subject),
         witnesses: said.iter().map(|one| (named(&one.by), one.grounds.iter().map(words).collect())).collect(),
-        confessions,
+        reports,
         needed: needed(&roster),
         unanchored: unanchored.map(named).collect(),
         absent: absent.map(|(_, founder)| founder.name.clone()).collect(),
@@ -223,10 +224,10 @@ fn at_one_time(said: &[Said]) -> bool {
 /// confession.
 fn suffices(grounds: &[Ground]) -> bool {
     let confessed = grounds.iter().any(|ground| matches!(ground, Ground::Confession(_)));
-    let proven = grounds.contains(&Ground::Contradiction);
+    let proven = grounds.iter().any(|ground| matches!(ground, Ground::Contradiction(..)));
     let hard = confessed || grounds.iter().any(|ground| matches!(ground, Ground::Probed(_)));
     let kind = |ground: &Ground| match ground {
-        Ground::Contradiction => Some(0),
+        Ground::Contradiction(..) => Some(0),
         Ground::Confession(_) => Some(1),
         Ground::AtHome => confessed.then_some(2),
         Ground::Flooded => Some(3),
@@ -237,42 +238,71 @@ fn suffices(grounds: &[Ground]) -> bool {
 }
 
 /// What the reports say that testimonies name, and how many of those are not in the file.
-fn confess(
+fn own_words(
     bundle: &Bundle,
     cluster: &[u8; 32],
     accused: [u8; 32],
     said: &[Said],
 ) -> Result<(Vec<String>, usize), String> {
     let mut reports = BTreeMap::new();
-    for sealed in &bundle.confessions {
+    for sealed in &bundle.reports {
         let (key, statement) = opened(sealed, REPORT, cluster)
-            .ok_or("a confession is forged or altered: its signature does not hold")?;
+            .ok_or("a report in it is forged or altered: its signature does not hold")?;
         if key != accused {
-            return Err("a confession is not the accused's".into());
+            return Err("a report in it is not the accused's".into());
         }
         let hash: [u8; 32] = digest(&SHA256, &statement).as_ref().try_into().map_err(|_| "no hash")?;
-        reports.insert(hash, statement);
+        let report: Report = codec::decode(&statement, REPORT_FRAME_BYTES_MAX)
+            .map_err(|error| format!("a report in it cannot be read: {error}"))?;
+        reports.insert(hash, report);
     }
-    let named = said.iter().flat_map(|one| &one.grounds).filter_map(|ground| match ground {
-        Ground::Confession(hash) => Some(*hash),
-        Ground::Contradiction | Ground::AtHome | Ground::Probed(_) | Ground::Flooded | Ground::Silence => {
-            None
+    let (mut named, mut told) = (BTreeSet::new(), BTreeSet::new());
+    for ground in said.iter().flat_map(|one| &one.grounds) {
+        match ground {
+            Ground::Confession(hash) => {
+                named.insert(*hash);
+                told.extend(reports.get(hash).map(confession).transpose()?);
+            }
+            Ground::Contradiction(one, other) => {
+                named.extend([*one, *other]);
+                if let (Some(first), Some(second)) = (reports.get(one), reports.get(other)) {
+                    told.insert(contradiction((*one, first), (*other, second))?);
+                }
+            }
+            Ground::AtHome | Ground::Probed(_) | Ground::Flooded | Ground::Silence => {}
         }
-    });
-    let named: BTreeSet<[u8; 32]> = named.collect();
-    if reports.keys().any(|hash| !named.contains(hash)) {
-        return Err("a confession in it is none that a testimony names".into());
     }
-    let told: Result<Vec<String>, String> = reports.values().map(|statement| confession(statement)).collect();
-    Ok((told?, named.len() - reports.len()))
+    if reports.keys().any(|hash| !named.contains(hash)) {
+        return Err("a report in it is none that a testimony names".into());
+    }
+    Ok((told.into_iter().collect(), named.len() - reports.len()))
+}
+
+/// How two reports cannot both be of one honest chain.
+fn contradiction(one: ([u8; 32], &Report), other: ([u8; 32], &Report)) -> Result<String, String> {
+    let ((_, first), (_, second)) = (one, other);
+    let place = |report: &Report| format!("{}.{}", report.incarnation, report.sequence);
+    if first.incarnation == second.incarnation && first.sequence == second.sequence && one.0 != other.0 {
+        return Ok(format!("report {}, twice, and not the same", place(first)));
+    }
+    for ((hash, before), (_, after)) in [(one, other), (other, one)] {
+        let next =
+            before.incarnation == after.incarnation && after.sequence.checked_sub(1) == Some(before.sequence);
+        if next && after.previous != hash {
+            return Ok(format!(
+                "report {}, and report {} that follows another one",
+                place(before),
+                place(after)
+            ));
+        }
+    }
+    Err("two reports in it do not contradict each other".into())
 }
 
 /// What a report says against its own node.
-fn confession(statement: &[u8]) -> Result<String, String> {
-    let report: Report = codec::decode(statement, REPORT_FRAME_BYTES_MAX)
-        .map_err(|error| format!("a confession cannot be read: {error}"))?;
-    let flood =
-        report.traffic.flood.filter(|flood| flood.worst == Level::Convict && flood.ended_unix_ms.is_none());
+fn confession(report: &Report) -> Result<String, String> {
+    let flood = report.traffic.flood.as_ref();
+    let flood = flood.filter(|flood| flood.worst == Level::Convict && flood.ended_unix_ms.is_none());
     let flood = flood.ok_or("a report in it does not convict its own node")?;
     let detectors: Vec<&str> = flood.detectors.iter().map(|detector| detector.finds()).collect();
     let targets: Vec<String> = flood.targets.iter().map(ToString::to_string).collect();
@@ -290,7 +320,10 @@ fn confession(statement: &[u8]) -> Result<String, String> {
 
 fn words(ground: &Ground) -> String {
     match ground {
-        Ground::Contradiction => "two statements of its own that contradict each other".into(),
+        Ground::Contradiction(one, other) => {
+            let [one, other] = [one, other].map(|hash| super::hex(&hash[..4]));
+            format!("its own reports {one}… and {other}… contradict each other")
+        }
         Ground::Confession(hash) => format!("its own report {}… convicts it", super::hex(&hash[..4])),
         Ground::AtHome => "which came from an address of its own".into(),
         Ground::Probed(0) => "another SSH host key".into(),

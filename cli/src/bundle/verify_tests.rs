@@ -84,7 +84,7 @@ fn what_a_mesh_wrote_holds_and_both_paths_agree() {
     let verdict = verify(&text(&bundle), Some(&night.genesis)).unwrap();
     assert_eq!((verdict.subject.as_str(), verdict.needed, verdict.missing), ("b", 2, 0));
     assert_eq!(verdict.witnesses.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "w"]);
-    assert!(verdict.confessions[0].contains("4000 in all, 21 left the host"), "{:?}", verdict.confessions);
+    assert!(verdict.reports[0].contains("4000 in all, 21 left the host"), "{:?}", verdict.reports);
     assert_eq!((verdict.unanchored.len(), verdict.cluster), (0, night.state.cluster.to_string()));
     let Authority::Peers(certificate) = &night.state.isolations[&NodeId(BAD)].by else { panic!("by peers") };
     let mut before = night.state.clone();
@@ -95,7 +95,7 @@ fn what_a_mesh_wrote_holds_and_both_paths_agree() {
 #[test]
 fn one_flipped_bit_of_anything_signed_is_refused() {
     let good = bundle(|_| ());
-    let sealed = good.testimonies.iter().chain(&good.confessions);
+    let sealed = good.testimonies.iter().chain(&good.reports);
     let lengths: Vec<usize> =
         sealed.flat_map(|one| [one.key.len(), one.statement.len(), one.signature.len()]).collect();
     let mut tried = 0;
@@ -105,7 +105,7 @@ fn one_flipped_bit_of_anything_signed_is_refused() {
             let mut all: Vec<&mut String> = bent
                 .testimonies
                 .iter_mut()
-                .chain(&mut bent.confessions)
+                .chain(&mut bent.reports)
                 .flat_map(|one| [&mut one.key, &mut one.statement, &mut one.signature])
                 .collect();
             let mut bytes = unhex(all[field]).unwrap();
@@ -140,8 +140,8 @@ fn no_flipped_byte_anywhere_makes_another_verdict() {
             bent[place] ^= flip;
             if let Ok(other) = verify(&bent, None) {
                 // Names are for people and signed by nobody but the genesis.
-                let same = (other.cluster, other.needed, other.confessions)
-                    == (verdict.cluster.clone(), verdict.needed, verdict.confessions.clone());
+                let same = (other.cluster, other.needed, other.reports)
+                    == (verdict.cluster.clone(), verdict.needed, verdict.reports.clone());
                 assert!(same, "byte {place} ^ {flip}");
             }
         }
@@ -192,9 +192,9 @@ fn a_padded_electorate_needs_more_witnesses_and_strangers_are_named() {
 #[test]
 fn a_confession_that_is_missing_is_said_and_another_one_is_refused() {
     let mut bundle = bundle(|_| ());
-    let confession = bundle.confessions.pop().unwrap();
+    let confession = bundle.reports.pop().unwrap();
     assert_eq!(verify(&text(&bundle), None).unwrap().missing, 1);
-    bundle.confessions = vec![confession.clone(), confession];
+    bundle.reports = vec![confession.clone(), confession];
     assert!(verify(&text(&bundle), None).is_ok(), "the same twice is the same");
     let mut other = night(|_| ());
     let calm = Report { traffic: TrafficSeen::default(), ..report() };
@@ -217,4 +217,35 @@ fn other_meshes_versions_sizes_and_shapes_are_refused() {
     let mut more: Value = serde_json::from_slice(&whole).unwrap();
     more["note"] = "trust me".into();
     assert!(verify(&serde_json::to_vec(&more).unwrap(), None).unwrap_err().contains("unknown field"));
+}
+
+/// What two reports come to in a bundle whose witnesses swear that they contradict each other.
+fn contradicting(one: &Report, other: &Report) -> Result<Vec<String>, String> {
+    let cluster = genesis().cluster().unwrap();
+    let both = [one, other].map(|report| key(BAD).sign(cluster, report).unwrap());
+    let ground = Found::Contradiction { one: link(&both[0]), other: link(&both[1]) };
+    let night = night(|testimony| testimony.grounds = vec![ground]);
+    let bundle = Bundle::of(&night.state, &night.genesis, NodeId(BAD), &both).unwrap();
+    verify(&text(&bundle), Some(&night.genesis)).map(|verdict| verdict.reports)
+}
+
+#[test]
+fn a_contradiction_is_two_reports_that_no_honest_chain_holds() {
+    let one = Report { sequence: 40, ..report() };
+    let twice = contradicting(&one, &Report { unix_ms: one.unix_ms + 1, ..one.clone() }).unwrap();
+    assert_eq!(twice, [format!("report {}.40, twice, and not the same", one.incarnation)]);
+    let next = Report { sequence: 41, previous: [7; 32], ..one.clone() };
+    assert!(contradicting(&next, &one).unwrap()[0].ends_with(".41 that follows another one"));
+
+    let previous = link(&key(BAD).sign(genesis().cluster().unwrap(), &one).unwrap());
+    let honest = Report { sequence: 41, previous, ..one.clone() };
+    for other in [
+        honest,
+        Report { sequence: 42, ..one.clone() },
+        Report { incarnation: 99, ..one.clone() },
+        one.clone(),
+    ] {
+        let why = contradicting(&one, &other).unwrap_err();
+        assert!(why.contains("do not contradict"), "{why}");
+    }
 }

@@ -92,7 +92,7 @@ fn view(verdict: Verdict, exported: Option<&Path>) -> Evidence {
         node: verdict.subject,
         needed: verdict.needed,
         witnesses: verdict.witnesses.into_iter().map(witness).collect(),
-        confessions: verdict.confessions,
+        reports: verdict.reports,
         missing: verdict.missing,
         unanchored: verdict.unanchored,
         absent: verdict.absent,

@@ -70,7 +70,7 @@ pub struct Evidence {
     /// Who testified.
     pub witnesses: Vec<Witness>,
     /// What the node's own reports said, a sentence each.
-    pub confessions: Vec<String>,
+    pub reports: Vec<String>,
     /// Reports that testimonies name and that no node had any more, or the file does not hold.
     pub missing: usize,
     /// Whose keys the genesis does not name: they were admitted later, and are known from the roster alone.

@@ -62,7 +62,7 @@ fn testimony(said: &Testimony, now_unix_ms: u64) -> String {
 
 /// `stead incidents ID --evidence` and `--verify`.
 pub(crate) fn evidence(evidence: &Evidence, paint: Paint) -> String {
-    let Evidence { node, needed, witnesses, confessions, missing, unanchored, absent, cluster, exported } =
+    let Evidence { node, needed, witnesses, reports, missing, unanchored, absent, cluster, exported } =
         evidence;
     let word = paint.word(tone("ok"), "holds");
     let mut text = format!(
@@ -72,8 +72,8 @@ pub(crate) fn evidence(evidence: &Evidence, paint: Paint) -> String {
     for witness in witnesses {
         let _ = writeln!(text, "{} signed: {}", witness.node, witness.grounds.join("; "));
     }
-    for confession in confessions {
-        let _ = writeln!(text, "{node} signed: {}", harmless(confession));
+    for report in reports {
+        let _ = writeln!(text, "{node} signed: {}", harmless(report));
     }
     if *missing > 0 {
         let _ = writeln!(text, "Reports that are named and not kept any more: {missing}.");

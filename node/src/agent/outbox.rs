@@ -55,6 +55,7 @@ impl Outbox {
             | Effect::Remember(_)
             | Effect::Send { .. }
             | Effect::Report(_)
+            | Effect::Exhibit(_)
             | Effect::Serve { .. }
             | Effect::Extend { .. }
             | Effect::Cease { .. }) => {

@@ -113,7 +113,7 @@ impl Owner {
                 Effect::Serve { endpoint, .. } if self.unwritten.is_some() => {
                     self.withheld.insert(endpoint);
                 }
-                Effect::Send { .. } | Effect::Report(_) | Effect::Extend { .. }
+                Effect::Send { .. } | Effect::Report(_) | Effect::Exhibit(_) | Effect::Extend { .. }
                     if self.unwritten.is_some() => {}
                 Effect::Send { to, bytes } => {
                     if let Err(error) = self.transport.send_datagram(to, bytes.into()) {
@@ -121,6 +121,7 @@ impl Owner {
                     }
                 }
                 Effect::Report(bytes) => self.report(&Bytes::from(bytes)),
+                Effect::Exhibit(bytes) => self.exhibit(&Bytes::from(bytes)),
                 Effect::Serve { endpoint, serving } => self.serve(endpoint, *serving, &mut news),
                 Effect::Extend { endpoint, until } => self.extend(&endpoint, until, &mut news),
                 Effect::Cease { endpoint, serving } => self.cease(endpoint, *serving),
@@ -191,6 +192,14 @@ impl Owner {
         for peer in &self.peers {
             if let Err(error) = self.transport.send_report(*peer, bytes.clone()) {
                 tracing::trace!(%peer, %error, "report not sent");
+            }
+        }
+    }
+
+    fn exhibit(&self, bytes: &Bytes) {
+        for peer in &self.peers {
+            if let Err(error) = self.transport.send_exhibit(*peer, bytes.clone()) {
+                tracing::trace!(%peer, %error, "exhibit not sent");
             }
         }
     }

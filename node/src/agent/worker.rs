@@ -67,6 +67,7 @@ impl Worker {
                 Effect::Remember(_)
                 | Effect::Send { .. }
                 | Effect::Report(_)
+                | Effect::Exhibit(_)
                 | Effect::Serve { .. }
                 | Effect::Extend { .. }
                 | Effect::Cease { .. }

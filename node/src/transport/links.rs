@@ -14,7 +14,7 @@ use super::profile::{CALLS_AT_ONCE_MAX, OPERATOR_CALLS_AT_ONCE_MAX, OPERATOR_CON
 use super::whereabouts::Whereabouts;
 use bytes::Bytes;
 use quinn::Connection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,8 @@ use tokio::sync::{Notify, Semaphore};
 
 /// Two of a simultaneous dial, and one that is being replaced.
 const LIVE_MAX: usize = 3;
+/// Exhibits that wait for one peer.
+const EXHIBITS_MAX: usize = 4;
 
 /// Peers with known addresses from which on those that are not in the directory are forgotten.
 const HINTS_MAX: usize = 2 * NODES_MAX;
@@ -102,6 +104,8 @@ struct Slot {
     bells: Bells,
     /// The newest report that was not sent yet.
     report: Option<Bytes>,
+    /// Reports of others that shall be shown beside it.
+    exhibits: VecDeque<Bytes>,
 }
 
 #[derive(Debug, Default)]
@@ -289,9 +293,30 @@ impl Links {
         true
     }
 
-    /// Takes the report that waits.
+    /// Puts somebody else's report beside it; the oldest one makes room.
+    pub(super) fn queue_exhibit(&self, peer: NodeId, exhibit: Bytes) -> bool {
+        let mut state = self.lock();
+        let slot = state.slots.get_mut(&(peer, Plane::Report)).filter(|slot| !slot.live.is_empty());
+        let Some(slot) = slot else { return false };
+        slot.exhibits.push_back(exhibit);
+        let excess = slot.exhibits.len().saturating_sub(EXHIBITS_MAX);
+        slot.exhibits.drain(..excess);
+        slot.bells.report.notify_one();
+        true
+    }
+
+    /// Takes the report that waits, or the next exhibit.
     pub(super) fn take_report(&self, peer: NodeId) -> Option<Bytes> {
-        self.lock().slots.get_mut(&(peer, Plane::Report))?.report.take()
+        let mut state = self.lock();
+        let slot = state.slots.get_mut(&(peer, Plane::Report))?;
+        slot.report.take().or_else(|| slot.exhibits.pop_front())
+    }
+
+    /// Whether anything waits that [`take_report`](Self::take_report) would take.
+    pub(super) fn report_waits(&self, peer: NodeId) -> bool {
+        let state = self.lock();
+        let slot = state.slots.get(&(peer, Plane::Report));
+        slot.is_some_and(|slot| slot.report.is_some() || !slot.exhibits.is_empty())
     }
 
     /// Replaces the addresses to try.

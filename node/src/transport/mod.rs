@@ -154,6 +154,14 @@ impl Transport {
         send::report(&self.core, to, bytes)
     }
 
+    /// Sends somebody else's report, beside this node's own; the oldest that wait make room. Never waits.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was queued.
+    pub fn send_exhibit(&self, to: NodeId, bytes: Bytes) -> Result<(), SendError> {
+        send::exhibit(&self.core, to, bytes)
+    }
+
     /// Sends a frame of consensus and waits for the answer, at most `deadline`. A connection on which two
     /// calls in a row time out is closed and dialled again.
     ///

@@ -1,4 +1,4 @@
-//! Sending to peers: calls with an answer, reports of which only the newest matters.
+//! Sending to peers: calls with an answer, reports of which only the newest matters, and exhibits beside them.
 
 use super::core::Core;
 use super::error::{CallError, Close, Cut, SendError};
@@ -33,7 +33,12 @@ pub(super) fn report(core: &Core, to: NodeId, bytes: Bytes) -> Result<(), SendEr
     if core.links.queue_report(to, bytes) { Ok(()) } else { Err(SendError::NotConnected) }
 }
 
-/// Sends what [`report`] leaves, until aborted.
+pub(super) fn exhibit(core: &Core, to: NodeId, bytes: Bytes) -> Result<(), SendError> {
+    check(bytes.len(), REPORT_FRAME_BYTES_MAX)?;
+    if core.links.queue_exhibit(to, bytes) { Ok(()) } else { Err(SendError::NotConnected) }
+}
+
+/// Sends what [`report`] and [`exhibit`] leave, until aborted.
 pub(super) async fn reports(core: Arc<Core>, to: NodeId) {
     let bell = core.links.bells(to, Plane::Report).report;
     loop {
@@ -45,6 +50,9 @@ pub(super) async fn reports(core: Arc<Core>, to: NodeId) {
         if !matches!(sent, Ok(true)) {
             drop(core.links.take_report(to));
             core.links.tally.reports_dropped.add();
+        }
+        if core.links.report_waits(to) {
+            bell.notify_one();
         }
     }
 }

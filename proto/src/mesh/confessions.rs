@@ -1,4 +1,4 @@
-//! Reports in which a node's own detectors convict it: what makes them a ground, and which of them this node swore to.
+//! Reports in which a node's own detectors convict it, and what makes them a ground.
 //!
 //! **Invariant.** A confession counts after it was told without a break for [`CONFESSED_FOR`]; what is sworn to is one
 //! signed report, the first that came after that. One report that convicts nobody takes it back, unless it was
@@ -22,11 +22,7 @@ const LASTS: Span = Span::from_ms(10_000);
 
 /// What others have confessed to this node.
 #[derive(Debug, Default)]
-pub(super) struct Confessions {
-    open: BTreeMap<NodeId, Confession>,
-    /// Of those who were cut off.
-    kept: BTreeMap<NodeId, Signed<Report>>,
-}
+pub(super) struct Confessions(BTreeMap<NodeId, Confession>);
 
 #[derive(Debug)]
 struct Confession {
@@ -39,11 +35,6 @@ struct Confession {
 }
 
 impl Confessions {
-    /// Those of before this start.
-    pub(super) fn resumed(kept: BTreeMap<NodeId, Signed<Report>>) -> Self {
-        Self { open: BTreeMap::new(), kept }
-    }
-
     /// A report that was verified, and where its session was opened from; whether there is a ground now that was not
     /// there before.
     pub(super) fn note(
@@ -54,11 +45,11 @@ impl Confessions {
         signed: &Signed<Report>,
     ) -> bool {
         if !confesses(&report.traffic) {
-            self.open.remove(&report.from);
+            self.0.remove(&report.from);
             return false;
         }
         let begun = Confession { first: now, last: now, sworn: None, at };
-        let confession = self.open.entry(report.from).or_insert(begun);
+        let confession = self.0.entry(report.from).or_insert(begun);
         (confession.last, confession.at) = (now, at);
         let counts = now.since(confession.first) >= CONFESSED_FOR && confession.sworn.is_none();
         if counts {
@@ -69,13 +60,13 @@ impl Confessions {
 
     /// How many confess, for however short a time already. Who fell silent over it counts for a while.
     pub(super) fn count(&self, now: Instant) -> usize {
-        self.open.values().filter(|confession| now.since(confession.last) < LASTS).count()
+        self.0.values().filter(|confession| now.since(confession.last) < LASTS).count()
     }
 
     /// What a node's confession comes to: the report, and whether it came from where the roster has the node.
     pub(super) fn grounds(&self, now: Instant, state: &State, node: NodeId) -> Vec<Ground> {
         let fresh = |confession: &&Confession| now.since(confession.last) < LASTS;
-        let Some(confession) = self.open.get(&node).filter(fresh) else { return Vec::new() };
+        let Some(confession) = self.0.get(&node).filter(fresh) else { return Vec::new() };
         let Some(signed) = &confession.sworn else { return Vec::new() };
         let mut grounds = Vec::from([Ground::Confession { report: report::link(signed) }]);
         let mut homes = state.members.get(&node).into_iter().flat_map(|member| &member.addresses);
@@ -87,23 +78,11 @@ impl Confessions {
 
     /// What this node swore to about another one, or would.
     pub(super) fn sworn(&self, node: NodeId) -> Option<&Signed<Report>> {
-        self.kept.get(&node).or_else(|| self.open.get(&node)?.sworn.as_ref())
-    }
-
-    /// A node was cut off: its confession stays as it is.
-    pub(super) fn keep(&mut self, node: NodeId) {
-        let sworn = self.open.remove(&node).and_then(|confession| confession.sworn);
-        self.kept.extend(sworn.map(|signed| (node, signed)));
-    }
-
-    /// Those of all who were cut off.
-    pub(super) fn kept(&self) -> Vec<Signed<Report>> {
-        self.kept.values().cloned().collect()
+        self.0.get(&node)?.sworn.as_ref()
     }
 
     pub(super) fn retain(&mut self, belongs: impl Fn(NodeId) -> bool) {
-        self.open.retain(|node, _| belongs(*node));
-        self.kept.retain(|node, _| belongs(*node));
+        self.0.retain(|node, _| belongs(*node));
     }
 }
 

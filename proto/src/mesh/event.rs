@@ -168,6 +168,8 @@ pub enum Effect {
     },
     /// Send this report to all peers.
     Report(Vec<u8>),
+    /// Show this report of somebody else to all peers, beside this node's own.
+    Exhibit(Vec<u8>),
     /// Open the gate, claim the address, announce it.
     Serve {
         /// Which endpoint.

@@ -2,8 +2,8 @@
 //! cutting off who was convicted.
 //!
 //! ```text
-//! reports that confess ─▶ findings ─▶ tribunal ─▶ testimonies, to everybody and again ─▶ certificate ─▶ cut off
-//! an operator's order, committed ─────────────────────────────────────────────────────────────────▶ cut off
+//! findings (super::finding) ─▶ tribunal ─▶ testimonies, to everybody and again ─▶ certificate ─▶ cut off
+//! an operator's order, committed ────────────────────────────────────────────────────────────▶ cut off
 //! ```
 //!
 //! Only testimonies travel between the cores, in datagrams, said again to whoever does not report that he has acted;
@@ -12,34 +12,32 @@
 //! **Invariant.** From the event that convicts a node on, nothing that it says counts here: no datagram, no report, no
 //! vote. A promise that it was given runs out by itself (DESIGN §11 P7). A confession counts only if it came on a session
 //! that was opened from an address of the roster (P11).
-//!
-//! Deliberately absent: probes of the accused (host key, ports, content), silence, and floods seen from here: they will
-//! be findings like the others.
 
-use super::confessions::{Confessions, confesses};
+use super::finding::Findings;
 use super::{Effect, Mesh, Now, Phase, send};
 use crate::admin::CaseSeen;
 use crate::command::Command;
 use crate::id::NodeId;
-use crate::limits::{PATIENCE, TESTIMONIES_PER_SECOND_MAX};
+use crate::limits::TESTIMONIES_PER_SECOND_MAX;
 use crate::message::Message;
 use crate::report::Report;
 use crate::roster::Member;
 use crate::sign::{SecretKey, Signed};
 use crate::state::State;
 use crate::time::{Instant, Span};
-use crate::tribunal::{Certificate, Facts, Ground, Output, Place, Rules, Sanction, Testimony, Tribunal};
+use crate::tribunal::{Certificate, Facts, Output, Rules, Sanction, Testimony, Tribunal};
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
-use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 /// How often this node looks and judges while there is anything to judge.
 const JUDGE_EVERY: Span = Span::from_ms(250);
 /// How often it says again what others may have missed.
 const TELL_EVERY: Span = Span::from_ms(500);
+/// How often it may be challenged to report.
+const CHALLENGED_EVERY: Span = Span::from_ms(500);
 
 /// What this node has against others, and what came of it.
 #[derive(Debug)]
@@ -47,12 +45,15 @@ pub(super) struct Judging {
     tribunal: Tribunal,
     /// Who was cut off already.
     outcasts: BTreeSet<NodeId>,
-    confessions: Confessions,
-    /// Testimonies that each session brought, and since when they are counted.
+    /// What this node's word against those who were cut off rests on.
+    kept: BTreeMap<NodeId, Vec<Signed<Report>>>,
+    /// Testimonies and exhibits that each session brought, and since when they are counted.
     brought: BTreeMap<NodeId, (Instant, u32)>,
     demotes_me: bool,
     due: Instant,
     told: Instant,
+    /// When this node was asked last why it does not report.
+    challenged: Instant,
 }
 
 /// What this node knows again after a restart: a certificate, and what its own word in it rests on.
@@ -60,8 +61,9 @@ pub(super) struct Judging {
 pub struct Conviction {
     /// The certificate.
     pub certificate: Certificate,
-    /// The confession that this node swore to; nothing if it saw none itself.
-    pub confession: Option<Signed<Report>>,
+    /// The reports of the convicted that this node swore to: a confession, two that contradict each other, both or
+    /// neither.
+    pub evidence: Vec<Signed<Report>>,
 }
 
 impl Judging {
@@ -72,20 +74,21 @@ impl Judging {
         let (now, heard) = (Instant::ZERO, &|_| None);
         let facts = Facts { now, unix_ms: 0, well: false, leader: None, voters, heard, key };
         let mut kept = BTreeMap::new();
-        for Conviction { certificate, confession } in convictions {
+        for Conviction { certificate, evidence } in convictions {
             // What does not hold any more is not this node's to enforce; what follows is enforced at the first event.
             let _ = tribunal.certified(&facts, certificate, &mut Vec::new());
-            let of = |signed: Signed<Report>| Some((signed.verify(state.cluster).ok()?.from, signed));
-            kept.extend(confession.and_then(of));
+            let author = evidence.first().and_then(|signed| signed.verify(state.cluster).ok());
+            kept.extend(author.map(|report| (report.from, evidence)));
         }
         Self {
             tribunal,
             outcasts: BTreeSet::new(),
-            confessions: Confessions::resumed(kept),
+            kept,
             brought: BTreeMap::new(),
             demotes_me: false,
             due: Instant::NEVER,
             told: Instant::ZERO,
+            challenged: Instant::ZERO,
         }
     }
 
@@ -108,34 +111,32 @@ impl Judging {
         self.tribunal.recorded(state.isolations.keys().copied().collect());
         self.outcasts.retain(|node| state.members.contains_key(node));
         self.brought.retain(|node, _| state.members.contains_key(node));
-        self.confessions.retain(|node| state.members.contains_key(&node));
+        self.kept.retain(|node, _| state.members.contains_key(node));
     }
 
-    /// A report that was verified, and where its session was opened from.
-    pub(super) fn note(
-        &mut self,
-        now: Instant,
-        report: &Report,
-        at: Option<IpAddr>,
-        signed: &Signed<Report>,
-    ) {
-        if self.confessions.note(now, report, at, signed) {
-            self.due = self.due.min(now);
-        }
+    /// Something was found: judge at once.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+    }
+
+    /// A node reports again: it is not silent.
+    pub(super) fn rebutted(&mut self, node: NodeId) {
+        self.tribunal.rebutted(node);
     }
 
     /// Everything that has to be known again after a restart.
-    fn convictions(&self) -> Vec<Conviction> {
+    fn convictions(&self, findings: &Findings) -> Vec<Conviction> {
         let convictions = self.tribunal.isolated().into_iter().filter_map(|node| {
             let certificate = self.tribunal.certificate(node)?.clone();
-            Some(Conviction { certificate, confession: self.confessions.sworn(node).cloned() })
+            let evidence = self.kept.get(&node).cloned().unwrap_or_else(|| findings.evidence(node));
+            Some(Conviction { certificate, evidence })
         });
         convictions.collect()
     }
 
-    /// The confessions that this node swore to, of those who were cut off.
+    /// The reports that this node swore to, of those who were cut off.
     pub(super) fn evidence(&self) -> Vec<Signed<Report>> {
-        self.confessions.kept()
+        self.kept.values().flatten().cloned().collect()
     }
 
     /// The open cases, for operators.
@@ -149,8 +150,8 @@ impl Judging {
         cases.collect()
     }
 
-    /// Whether one more testimony of this session may cost a signature.
-    fn may_bring(&mut self, now: Instant, from: NodeId) -> bool {
+    /// Whether one more testimony or exhibit of this session may cost a signature.
+    pub(super) fn may_bring(&mut self, now: Instant, from: NodeId) -> bool {
         let (since, count) = self.brought.entry(from).or_insert((now, 0));
         if now.since(*since) >= Span::from_ms(1_000) {
             (*since, *count) = (now, 0);
@@ -195,6 +196,14 @@ impl Mesh {
         self.judging.due = self.judging.due.min(now.at.after(JUDGE_EVERY));
     }
 
+    /// A peer misses this node's reports.
+    pub(super) fn take_challenge(&mut self, now: Instant) {
+        if now.since(self.judging.challenged) >= CHALLENGED_EVERY {
+            self.judging.challenged = now;
+            self.reporter.hurry();
+        }
+    }
+
     /// Looks at everybody, judges, and says again what others may have missed.
     pub(super) fn judge_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {
         if now.at < self.judging.due {
@@ -210,7 +219,7 @@ impl Mesh {
         self.cut_off_the_isolated(now.at, out);
         let judging = &self.judging;
         let busy = judging.demotes_me
-            || judging.confessions.count(now.at) > 0
+            || self.finds_anything(now.at)
             || judging.tribunal.cases().next().is_some()
             || self.peers().any(|peer| self.hears(now.at, peer) && !self.has_acted(peer));
         self.judging.due = if busy { now.at.after(JUDGE_EVERY) } else { Instant::NEVER };
@@ -225,7 +234,10 @@ impl Mesh {
         for member in new {
             let node = member.id;
             self.judging.outcasts.insert(node);
-            self.judging.confessions.keep(node);
+            let evidence = self.findings.evidence(node);
+            if !evidence.is_empty() {
+                self.judging.kept.insert(node, evidence);
+            }
             if node == self.me {
                 self.stop(now, out);
                 self.phase = Phase::CutOff;
@@ -255,29 +267,6 @@ impl Mesh {
             .collect()
     }
 
-    /// What this node finds against each of the others; nothing against most of them. If half of the mesh begins to
-    /// confess at once, this one perhaps among them, it is rather what they look with that is wrong: that is known
-    /// before the first of them has confessed for long.
-    fn findings(&self, now: Instant) -> Vec<(NodeId, Vec<Ground>)> {
-        let bad = self.judging.confessions.count(now) + usize::from(confesses(&self.traffic));
-        let many = bad >= 2 && 2 * bad >= self.state.electorate().voters.len();
-        let grounds =
-            |peer| if many { Vec::new() } else { self.judging.confessions.grounds(now, &self.state, peer) };
-        self.peers().map(|peer| (peer, grounds(peer))).collect()
-    }
-
-    /// Whether this node trusts what it sees: it was not stalled, and hears at least half of the other voters.
-    fn is_well(&self, now: Instant) -> bool {
-        let others =
-            || self.state.config.voters.iter().filter(|voter| **voter != self.me && self.trusts(**voter));
-        let heard = others().filter(|voter| self.hears(now, **voter)).count();
-        now >= self.stalled_until && 2 * heard >= others().count()
-    }
-
-    fn hears(&self, now: Instant, peer: NodeId) -> bool {
-        self.heard.get(&peer).is_some_and(|at| now.since(*at) < PATIENCE)
-    }
-
     /// A peer reported: if it has not acted on all that this node has, it is told again.
     pub(super) fn tell_if_it_lags(&mut self, now: Instant, peer: NodeId) {
         if !self.has_acted(peer) {
@@ -303,15 +292,15 @@ impl Mesh {
                 }
                 Output::Tell(signed) => self.tell(&signed, out),
                 Output::Publish(_) => {
-                    out.push(Effect::KeepConvictions(self.judging.convictions()));
+                    out.push(Effect::KeepConvictions(self.judging.convictions(&self.findings)));
                 }
                 Output::Enforce(verdict) if verdict.sanction == Sanction::Demote => {
                     self.judging.due = self.judging.due.min(now.at.after(JUDGE_EVERY));
                     self.demote_me(now.at, out);
                 }
-                // The first is carried out with whatever else is due; the second asks why somebody is silent, and
-                // silence is nothing that this node finds.
-                Output::Enforce(_) | Output::Challenge(_) => {}
+                // It is carried out with whatever else is due.
+                Output::Enforce(_) => {}
+                Output::Challenge(node) => send(out, node, &Message::Challenge),
             }
         }
     }
@@ -323,10 +312,7 @@ impl Mesh {
     ) -> VecDeque<Output> {
         let well = self.is_well(now.at);
         let rows = &self.rows;
-        let heard = |node| {
-            let report = rows.get(&node).map(|row| &row.report)?;
-            Some(Place { incarnation: report.incarnation, sequence: report.sequence })
-        };
+        let heard = |node| rows.get(&node).map(|row| row.report.place());
         let facts = Facts {
             heard: &heard,
             now: now.at,
@@ -357,6 +343,7 @@ impl Mesh {
         for signed in self.judging.tribunal.testimonies() {
             self.tell(signed, out);
         }
+        self.show_proofs(out);
         for peer in self.peers().filter(|peer| !self.has_acted(*peer)) {
             let missing =
                 self.judging.outcasts.iter().filter(|outcast| !self.reports_outcast(peer, **outcast));

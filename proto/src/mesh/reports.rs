@@ -51,6 +51,10 @@ impl Mesh {
         self.reporter.previous = report::link(&signed);
         self.reporter.last = now.at;
         self.reporter.hurried = false;
+        // Silence makes no noise: it is looked for whenever this node speaks itself.
+        if self.finds_anything(now.at) {
+            self.judging.hurry(now.at);
+        }
         let bytes = codec::encode(&signed, REPORT_FRAME_BYTES_MAX);
         out.push(Effect::Report(bytes.expect("a signed report fits its frame")));
         self.remember_row(now.at, report, signed);
@@ -107,7 +111,7 @@ impl Mesh {
                 let at = self.heard.get(&peer).copied().or(unheard)?;
                 let heard_ms_ago = u32::try_from(now.since(at).as_ms()).unwrap_or(u32::MAX);
                 let rtt_us = self.rtt_us.get(&peer).copied().unwrap_or_default();
-                Some((peer, Reach { heard_ms_ago, rtt_us }))
+                Some((peer, Reach { heard_ms_ago, rtt_us, head: self.findings.chains.head(peer) }))
             })
             .collect()
     }
@@ -125,21 +129,33 @@ impl Mesh {
         bytes: &[u8],
         out: &mut Vec<Effect>,
     ) {
-        let Ok(signed) = codec::decode::<Signed<Report>>(bytes, REPORT_FRAME_BYTES_MAX) else { return };
-        if !self.trusts(from) {
+        if !self.trusts(from) || from == self.me {
             return;
         }
-        let Some(report) = crate::evidence::verify(&self.state, &signed) else { return };
-        let newer =
-            |row: &Row| (report.incarnation, report.sequence) > (row.report.incarnation, row.report.sequence);
-        if report.from != from || from == self.me || !self.rows.get(&from).is_none_or(newer) {
+        let Ok(signed) = codec::decode::<Signed<Report>>(bytes, REPORT_FRAME_BYTES_MAX) else {
+            return self.findings.silence.reports(now, from);
+        };
+        if self.state.members.get(&from).is_some_and(|member| member.key != signed.claimed_signer()) {
+            return self.take_exhibit(now, from, &signed);
+        }
+        let Some(report) = crate::evidence::verify(&self.state, &signed).filter(|r| r.from == from) else {
+            return self.findings.silence.reports(now, from);
+        };
+        if self.findings.chains.hear(&report, &signed) {
+            self.judging.hurry(now);
+        }
+        if self.rows.get(&from).is_some_and(|row| report.place() <= row.report.place()) {
             return;
         }
         self.hear(now, from, out);
         if self.memories.saw(&report) {
             out.push(Effect::KeepMemories(self.memories.clone()));
         }
-        self.judging.note(now, &report, at, &signed);
+        self.judging.rebutted(from);
+        if self.findings.hear(now, &report, at, &signed) {
+            self.judging.hurry(now);
+        }
+        self.compare_heads(now, &report, out);
         self.remember_row(now, report, signed);
         self.tell_if_it_lags(now, from);
         self.judge_probes(now);

@@ -16,9 +16,10 @@ use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::lookout::{Attacked, Flood, InSeen, OutSeen, QueueSeen, TrafficSeen};
 use stead_proto::order::{Act, Order};
 use stead_proto::plan::{Epoch, Seat};
-use stead_proto::report::{ConfigSeen, GateSeen, LeaseSeen, LogSeen, Reach, Report, ServiceSeen};
+use stead_proto::report::{ConfigSeen, GateSeen, Head, LeaseSeen, LogSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::Role;
 use stead_proto::sign::{Signed, Statement};
+use stead_proto::tribunal::Place;
 
 use crate::parts::{CLUSTER, key, roles};
 use crate::{reports, traffic};
@@ -54,8 +55,13 @@ fn lease() -> impl Strategy<Value = LeaseSeen> {
 }
 
 fn reach() -> impl Strategy<Value = (NodeId, Reach)> {
-    (node(), any::<u32>(), any::<u32>())
-        .prop_map(|(node, heard_ms_ago, rtt_us)| (node, Reach { heard_ms_ago, rtt_us }))
+    (node(), any::<u32>(), any::<u32>(), of(head()))
+        .prop_map(|(node, heard_ms_ago, rtt_us, head)| (node, Reach { heard_ms_ago, rtt_us, head }))
+}
+
+fn head() -> impl Strategy<Value = Head> {
+    (number(), number(), any::<[u8; 32]>())
+        .prop_map(|(incarnation, sequence, link)| Head { at: Place { incarnation, sequence }, link })
 }
 
 fn log() -> impl Strategy<Value = LogSeen> {

@@ -23,7 +23,7 @@ use stead_proto::memory::Memory;
 use stead_proto::message::Message;
 use stead_proto::order::{Act, Order};
 use stead_proto::plan::{Epoch, Plan, Seat};
-use stead_proto::report::{GateSeen, LeaseSeen, Reach, Report, ServiceSeen};
+use stead_proto::report::{GateSeen, Head, LeaseSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::Member;
 use stead_proto::sign::{Signed, Statement};
 use stead_proto::state::{SiteVersion, State};
@@ -101,7 +101,20 @@ fn report() -> Report {
         unix_ms: u64::MAX,
         services: (0..SERVICES_MAX).map(|number| (name(number), ServiceSeen::Down(text()))).collect(),
         leases: (0..ENDPOINTS_MAX).map(lease).collect(),
-        reach: vec![(NODE, Reach { heard_ms_ago: u32::MAX, rtt_us: u32::MAX }); NODES_MAX],
+        reach: vec![
+            (
+                NODE,
+                Reach {
+                    heard_ms_ago: u32::MAX,
+                    rtt_us: u32::MAX,
+                    head: Some(Head {
+                        at: Place { incarnation: u64::MAX, sequence: u64::MAX },
+                        link: [255; 32]
+                    })
+                }
+            );
+            NODES_MAX
+        ],
         isolated: vec![NODE; NODES_MAX],
         gate: GateSeen { rung: "lifetime".into(), slack_ms: u32::MAX, shortfalls: vec![text(); SHORTFALLS] },
         traffic: traffic(),

@@ -45,7 +45,7 @@ fn elections() -> [(&'static str, election::Message); 2] {
     )
 }
 
-fn messages() -> [(&'static str, message::Message); 5] {
+fn messages() -> [(&'static str, message::Message); 6] {
     use message::Message;
     every!(Message:
         Lease(name("www"), lease::Message::Release { epoch: epoch(70_000, 1), next: None });
@@ -53,6 +53,7 @@ fn messages() -> [(&'static str, message::Message); 5] {
         Recall;
         Recalled(Some(reports::memory()));
         Testimony(tribunal::signed());
+        Challenge;
     )
 }
 

@@ -7,9 +7,10 @@ use stead_proto::liveness::Liveness;
 use stead_proto::lookout::TrafficSeen;
 use stead_proto::memory::{Memories, Memory};
 use stead_proto::report::{
-    ConfigSeen, GateSeen, LeaseSeen, LogSeen, Reach, Report, ServiceSeen, Unwell, link,
+    ConfigSeen, GateSeen, Head, LeaseSeen, LogSeen, Reach, Report, ServiceSeen, Unwell, link,
 };
 use stead_proto::sign::{Signed, Statement};
+use stead_proto::tribunal::Place;
 
 use crate::parts::{CLUSTER, UNIX_MS, epoch, key, name};
 use crate::sample::{Samples, every};
@@ -53,7 +54,11 @@ fn lease_seen() -> LeaseSeen {
 }
 
 fn reach() -> Reach {
-    Reach { heard_ms_ago: 251, rtt_us: 70_000 }
+    Reach { heard_ms_ago: 251, rtt_us: 70_000, head: Some(head()) }
+}
+
+const fn head() -> Head {
+    Head { at: Place { incarnation: 7, sequence: 250 }, link: [5; 32] }
 }
 
 fn gate_seen() -> GateSeen {
@@ -92,7 +97,7 @@ pub(crate) fn full() -> Report {
         log: log_seen(),
         services: services().map(|(word, seen)| (name(&word.to_lowercase()), seen)).into(),
         leases: vec![lease_seen(), LeaseSeen { promised: None, holding: None, ..lease_seen() }],
-        reach: vec![(NodeId(1), reach()), (NodeId(3), Reach { heard_ms_ago: 0, rtt_us: 0 })],
+        reach: vec![(NodeId(1), reach()), (NodeId(3), Reach { heard_ms_ago: 0, rtt_us: 0, head: None })],
         isolated: vec![NodeId(1), NodeId(300)],
         gate: gate_seen(),
         unwell: unwell().map(|(_, why)| why).into(),
@@ -127,6 +132,7 @@ pub(crate) fn add(samples: &mut Samples) {
     samples.add("report::ConfigSeen", config_seen(), limit);
     samples.add("report::LogSeen", log_seen(), limit);
     samples.add("report::LeaseSeen", lease_seen(), limit);
+    samples.add("report::Head", head(), limit);
     samples.add("report::Reach", reach(), limit);
     samples.add("report::GateSeen", gate_seen(), limit);
     samples.add("report::Report::first", first(), limit);

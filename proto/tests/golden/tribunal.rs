@@ -75,7 +75,7 @@ pub(crate) fn isolation() -> Isolation {
 }
 
 fn conviction() -> Conviction {
-    Conviction { certificate: certificate(), confession: reports::signed().pop() }
+    Conviction { certificate: certificate(), evidence: reports::signed() }
 }
 
 pub(crate) fn case() -> CaseSeen {

@@ -29,18 +29,18 @@ fn flood(world: &mut World, node: NodeId, seen: &TrafficSeen) {
     world.push(world.now, node, Event::Traffic { seen: Box::new(seen.clone()), urgent: true });
 }
 
-fn others(world: &World, than: NodeId) -> Vec<NodeId> {
+pub(crate) fn others(world: &World, than: NodeId) -> Vec<NodeId> {
     world.nodes.keys().copied().filter(|node| *node != than).collect()
 }
 
 #[track_caller]
-fn refused_by(world: &World, node: NodeId) -> Vec<NodeId> {
+pub(crate) fn refused_by(world: &World, node: NodeId) -> Vec<NodeId> {
     others(world, node).into_iter().filter(|other| world.nodes[other].refused.contains(&node)).collect()
 }
 
 /// Runs until all others refuse a node; after how many ms.
 #[track_caller]
-fn until_refused(world: &mut World, node: NodeId, within_ms: u64) -> u64 {
+pub(crate) fn until_refused(world: &mut World, node: NodeId, within_ms: u64) -> u64 {
     let start = world.now;
     while refused_by(world, node).len() < others(world, node).len() {
         world.run_ms(10);
@@ -139,7 +139,7 @@ fn who_was_away_learns_of_it_and_who_restarts_has_not_forgotten() {
     until_refused(&mut world, bad, 2_000);
     let back = NodeId(3);
     let [kept] = &world.nodes[&back].convictions[..] else { panic!("one conviction") };
-    let confession = kept.confession.as_ref().expect("it swore to a confession");
+    let [confession] = &kept.evidence[..] else { panic!("it swore to a confession") };
     assert!(confession.verify(world.cluster).is_ok_and(|report| report.from == bad));
     world.crash(back);
     world.run_ms(500);

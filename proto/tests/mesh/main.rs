@@ -6,6 +6,7 @@ mod alarms;
 mod faults;
 mod judging;
 mod roster;
+mod secrets;
 mod snapshots;
 mod takeover;
 mod testimonies;

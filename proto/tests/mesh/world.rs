@@ -10,15 +10,15 @@ use stead_proto::command::Command;
 use stead_proto::genesis::Genesis;
 use stead_proto::id::{ClusterId, Name, NodeId};
 use stead_proto::lease::BootId;
-use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
+use stead_proto::limits::{COMMAND_FRAME_BYTES_MAX, REPORT_FRAME_BYTES_MAX};
 use stead_proto::memory::{Memories, Memory};
 use stead_proto::mesh::{Conviction, Effect, Event, Mesh, Now, RaftFacts, Records, Start, Uplink};
 use stead_proto::order::{Act, Order};
-use stead_proto::report::{GateSeen, ServiceSeen};
+use stead_proto::report::{self, GateSeen, Report, ServiceSeen};
 use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
 use stead_proto::seed::Seed;
 use stead_proto::service::{Check, Service};
-use stead_proto::sign::SecretKey;
+use stead_proto::sign::{SecretKey, Signed};
 use stead_proto::site::{Driver, EndpointSpec, HoldingText, Site};
 use stead_proto::state::State;
 use stead_proto::time::{Instant, Span};
@@ -122,6 +122,12 @@ pub(crate) struct World {
     pub(crate) deaf: BTreeSet<NodeId>,
     /// Reports that anybody made.
     pub(crate) reports: usize,
+    /// Reports of others that anybody showed.
+    pub(crate) exhibits: usize,
+    /// Whose reports go nowhere.
+    pub(crate) mute: BTreeSet<NodeId>,
+    /// Who tells every second node something else: the last link of that other chain.
+    pub(crate) two_faced: BTreeMap<NodeId, [u8; 32]>,
 }
 
 impl World {
@@ -144,6 +150,9 @@ impl World {
             elsewhere: BTreeMap::new(),
             deaf: BTreeSet::new(),
             reports: 0,
+            exhibits: 0,
+            mute: BTreeSet::new(),
+            two_faced: BTreeMap::new(),
         };
         for id in (1..=nodes).map(NodeId) {
             world.join(id, None);
@@ -372,9 +381,20 @@ impl World {
             Effect::Report(bytes) => {
                 self.reports += 1;
                 let others: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
-                for to in others.into_iter().filter(|to| !self.cut.contains(&(id, *to))).collect::<Vec<_>>() {
+                let other_face = self.other_face(id, &bytes);
+                for (i, to) in others.into_iter().enumerate() {
                     let at = Some(self.elsewhere.get(&id).copied().unwrap_or(home(id)));
-                    self.push(arrival, to, Event::Report { from: id, at, bytes: bytes.clone() });
+                    let bytes = other_face.as_ref().filter(|_| i % 2 == 0).unwrap_or(&bytes).clone();
+                    if !self.mute.contains(&id) && !self.cut.contains(&(id, to)) {
+                        self.push(arrival, to, Event::Report { from: id, at, bytes });
+                    }
+                }
+            }
+            Effect::Exhibit(bytes) => {
+                self.exhibits += 1;
+                let others: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
+                for to in others.into_iter().filter(|to| !self.cut.contains(&(id, *to))).collect::<Vec<_>>() {
+                    self.push(arrival, to, Event::Report { from: id, at: None, bytes: bytes.clone() });
                 }
             }
             Effect::Serve { serving, .. } => self.node(id).gate = serving.until,
@@ -403,6 +423,18 @@ impl World {
             Effect::Join => self.node(id).joined = true,
             Effect::Lost { seen } => panic!("{id} lost: {seen:?}"),
         }
+    }
+
+    /// The report that a two-faced node makes for the others: another wall clock, in a chain of its own.
+    fn other_face(&mut self, id: NodeId, bytes: &[u8]) -> Option<Vec<u8>> {
+        let previous = self.two_faced.get_mut(&id)?;
+        let signed: Signed<Report> = codec::decode(bytes, REPORT_FRAME_BYTES_MAX).unwrap();
+        let report = signed.verify(self.cluster).unwrap();
+        let unix_ms = report.unix_ms + 1;
+        let other = key(id.0 as u8).sign(self.cluster, &Report { unix_ms, previous: *previous, ..report });
+        let other = other.unwrap();
+        *previous = report::link(&other);
+        Some(codec::encode(&other, REPORT_FRAME_BYTES_MAX).unwrap())
     }
 
     pub(crate) fn node(&mut self, id: NodeId) -> &mut Node {
