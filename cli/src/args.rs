@@ -6,6 +6,7 @@ use clap_complete::Shell;
 use std::path::PathBuf;
 use std::time::Duration;
 use stead_proto::id::{Name, PublicKey};
+use stead_proto::outside::HostKey;
 use stead_proto::roster::{OperatorRole, Role};
 
 /// stead keeps a one-person web site standing in its operator's stead.
@@ -281,6 +282,25 @@ Examples:
         /// Do not wait until the others have cut it off
         #[arg(long)]
         no_wait: bool,
+    },
+    /// Say that a node's SSH host key was changed by you (admins)
+    #[command(after_long_help = "\
+The servers look at one another's SSH host key and keep the first one that they see. Another one may mean that somebody
+else has that server: until you accept it, the node may neither lead nor serve. Compare before you do, on the server's
+console: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+
+Examples:
+  stead accept b                          # shows both keys, and asks
+  stead accept b --host-key SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU")]
+    Accept {
+        /// Which node
+        node: Name,
+        /// The key that it has; without it, the one that the others see
+        #[arg(long, value_name = "FINGERPRINT")]
+        host_key: Option<HostKey>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Give a node a vote, or take it; or make it a witness (admins)
     #[command(after_long_help = "\

@@ -1,5 +1,6 @@
 //! One function per command: ask or order, then print.
 
+mod accept;
 mod admit;
 mod agent;
 mod demo;
@@ -54,6 +55,9 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Cases => on_runtime(session()?, judging::cases),
         Command::Isolate { node, reason, yes, no_wait } => {
             on_runtime(session()?, async |s| judging::isolate(s, node, reason, *yes, !no_wait).await)
+        }
+        Command::Accept { node, host_key, yes } => {
+            on_runtime(session()?, async |s| accept::run(s, node, *host_key, *yes).await)
         }
         Command::Doctor { node } => on_runtime(session()?, async |s| look::doctor(s, node.as_ref()).await),
         Command::Syn { watch: false } => on_runtime(session()?, syn::once),

@@ -153,6 +153,10 @@ pub struct Node {
     pub gate: Option<String>,
     /// What it cannot do, and what that costs.
     pub shortfalls: Vec<String>,
+    /// The SSH host key that the mesh knows it by, as `ssh-keygen -l` writes it.
+    pub host_key: Option<String>,
+    /// Other host keys that other nodes saw there lately.
+    pub other_host_keys: Vec<String>,
     /// Where it may be found.
     pub addresses: Vec<String>,
     /// Its public key, 64 hexadecimal digits.

@@ -336,7 +336,7 @@ fn rungs() -> Vec<RungSeen> {
 
 /// The witness is far away.
 const fn reach(other: u64) -> Reach {
-    Reach { heard_ms_ago: 40, rtt_us: if other == 3 { 12_480 } else { 310 }, head: None }
+    Reach { heard_ms_ago: 40, rtt_us: if other == 3 { 12_480 } else { 310 }, head: None, host_key: None }
 }
 
 fn answer(id: u64, state: &State) -> Status {

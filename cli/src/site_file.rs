@@ -63,6 +63,12 @@ impl SiteFile {
         if let Some(table) = root.get("guard").and_then(|value| value.table()) {
             site.guard = guard::read(&table);
         }
+        if let Some(table) = root.get("watch").and_then(|value| value.table()) {
+            if let Some(port) = table.get("ssh_port").and_then(|value| value.number(0..=u16::MAX)) {
+                site.watch.ssh_port = port;
+            }
+            table.finish();
+        }
         if text.len() > TEXT_BYTES_MAX {
             root.complain("", format!("{} bytes; keep the file below {TEXT_BYTES_MAX}", text.len()));
         }

@@ -13,6 +13,7 @@ pub mod identity;
 pub mod kernel;
 mod nfnetlink;
 mod nft;
+pub mod outside;
 mod seat;
 pub mod service;
 pub mod shield;

@@ -8,6 +8,7 @@ use crate::config::Change;
 use crate::id::{Name, NodeId};
 use crate::incident::Matter;
 use crate::order::Order;
+use crate::outside::HostKey;
 use crate::plan::Seat;
 use crate::report::Report;
 use crate::sign::Signed;
@@ -63,6 +64,15 @@ pub enum Command {
         certificate: Certificate,
         /// When it was proposed, in milliseconds since 1970.
         unix_ms: u64,
+    },
+    /// The first host key of a node's SSH server that its peers see.
+    HostKey {
+        /// Which node.
+        node: NodeId,
+        /// Its key.
+        key: HostKey,
+        /// Their signed reports, which show it.
+        reports: Vec<Signed<Report>>,
     },
 }
 

@@ -38,6 +38,10 @@ pub enum Matter {
     SensorBlind(NodeId),
     /// A node was cut off.
     Isolated(NodeId),
+    /// The SSH host key of a node is another one than it was.
+    HostKey(NodeId),
+    /// A node may neither lead nor serve for a while.
+    Demoted(NodeId),
 }
 
 impl fmt::Display for Matter {
@@ -54,6 +58,8 @@ impl fmt::Display for Matter {
             Self::InboundFlood(node) => write!(f, "node {node} is flooded with SYNs"),
             Self::SensorBlind(node) => write!(f, "node {node} lost a sensor"),
             Self::Isolated(node) => write!(f, "node {node} is cut off"),
+            Self::HostKey(node) => write!(f, "node {node} has another SSH host key"),
+            Self::Demoted(node) => write!(f, "node {node} is demoted"),
             Self::OrderRefused(key) => write!(f, "order refused (key {key:?})"),
         }
     }

@@ -32,6 +32,7 @@ pub mod memory;
 pub mod mesh;
 pub mod message;
 pub mod order;
+pub mod outside;
 pub mod plan;
 pub mod planner;
 pub mod report;

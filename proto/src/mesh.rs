@@ -14,6 +14,7 @@ mod event;
 mod finding;
 mod judging;
 mod leases;
+mod outside;
 mod probes;
 mod recall;
 mod records;
@@ -47,6 +48,7 @@ use core::net::IpAddr;
 use duties::Duties;
 use finding::Findings;
 use judging::Judging;
+use outside::Outside;
 use probes::Probes;
 use recall::Phase;
 use reports::Reporter;
@@ -113,6 +115,7 @@ pub struct Mesh {
     election: Election,
     reporter: Reporter,
     findings: Findings,
+    outside: Outside,
     judging: Judging,
     duties: Duties,
     stopping: bool,
@@ -153,11 +156,13 @@ impl Mesh {
             election: Election::new(now, start.election_timeout, start.seed),
             reporter: Reporter::new(start.key, start.incarnation),
             findings: Findings::default(),
+            outside: Outside::default(),
             judging,
             duties: Duties::default(),
             stopping: false,
         };
         mesh.match_leases_to_state(now);
+        mesh.keep_watch(now);
         mesh
     }
 
@@ -172,6 +177,7 @@ impl Mesh {
                 .min(self.election.deadline())
                 .min(self.reporter.deadline())
                 .min(self.judging.deadline())
+                .min(self.outside.deadline())
                 .min(self.duties.deadline()),
         }
     }
@@ -212,6 +218,7 @@ impl Mesh {
                 self.take_probe(now.at, &endpoint, address, taken);
                 self.reconsider_all(now.at, out);
             }
+            Event::Saw(sight) => self.take_sight(now.at, sight),
             Event::Proposed { ticket, done } => self.duties.ended(now.at, ticket, done),
             Event::Stop => self.stop(now.at, out),
         }
@@ -227,6 +234,7 @@ impl Mesh {
         }
         self.tick_leases(now.at, out);
         self.tick_election(now.at, out);
+        self.look_if_due(now.at, out);
         self.judge_if_due(now, out);
         self.report_if_due(now, out);
         self.do_duties(now, out);
@@ -279,6 +287,7 @@ impl Mesh {
         self.probes.retain(|name| self.state.site.endpoints.contains_key(name));
         self.forget_strangers();
         self.take_unwell(Unwell::AddressTaken, self.probes.any_taken());
+        self.keep_watch(now);
         self.match_leases_to_state(now);
         self.cease_what_changed(now, out);
         self.reporter.hurry();

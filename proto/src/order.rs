@@ -5,6 +5,7 @@
 
 use crate::id::{Name, NodeId};
 use crate::limits::COMMAND_FRAME_BYTES_MAX;
+use crate::outside::HostKey;
 use crate::roster::{Member, OperatorRole, Role};
 use crate::sign::Statement;
 use crate::site::Site;
@@ -71,6 +72,13 @@ pub enum Act {
         /// Why, for whoever reads the incident.
         reason: String,
     },
+    /// From now on a node's SSH server has this host key.
+    AcceptHostKey {
+        /// Which node.
+        node: NodeId,
+        /// Its key.
+        key: HostKey,
+    },
 }
 
 impl Act {
@@ -83,6 +91,7 @@ impl Act {
             | Self::Rollback { .. }
             | Self::Admit(_)
             | Self::SetRole { .. }
+            | Self::AcceptHostKey { .. }
             | Self::Remove(_) => OperatorRole::Admin,
         }
     }
@@ -100,6 +109,7 @@ impl Act {
             Self::SetRole { .. } => "set-role",
             Self::Remove(_) => "remove",
             Self::Isolate { .. } => "isolate",
+            Self::AcceptHostKey { .. } => "accept-host-key",
         }
     }
 }

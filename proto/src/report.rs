@@ -10,6 +10,7 @@ use crate::config::Confirmation;
 use crate::id::{Name, NodeId};
 use crate::limits::REPORT_FRAME_BYTES_MAX;
 use crate::lookout::TrafficSeen;
+use crate::outside::HostKey;
 use crate::plan::Epoch;
 use crate::sign::{Signed, Statement};
 use crate::tribunal::Place;
@@ -113,6 +114,8 @@ pub struct Reach {
     pub rtt_us: u32,
     /// The last report that was heard of it.
     pub head: Option<Head>,
+    /// The SSH host key that it showed last, if it did lately.
+    pub host_key: Option<HostKey>,
 }
 
 /// One report, named by its place and its hash: whoever heard another one at that place has found a liar

@@ -6,6 +6,7 @@
 use crate::guard::GuardPolicy;
 use crate::id::Name;
 use crate::limits::{COMMAND_BYTES_MAX, ENDPOINTS_MAX, LEASE_MAX, LEASE_MIN, SERVICES_MAX, TEXT_BYTES_MAX};
+use crate::outside::Watch;
 use crate::service::Service;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +28,8 @@ pub struct Site {
     pub charter: Charter,
     /// How many connections its servers may open to strangers.
     pub guard: GuardPolicy,
+    /// What the nodes look at in one another.
+    pub watch: Watch,
 }
 
 /// One public address of the site.

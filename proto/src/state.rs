@@ -4,6 +4,7 @@
 //! entry folds into [`State::digest`], so that two nodes can tell by 32 bytes whether they agree.
 
 mod apply;
+mod host_keys;
 mod isolations;
 mod members;
 mod orders;
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::genesis::Genesis;
 use crate::id::{ClusterId, Name, NodeId, PublicKey};
 use crate::incident::Incidents;
+use crate::outside::HostKey;
 use crate::plan::Plan;
 use crate::roster::{Member, Operator, Standing};
 use crate::site::{EndpointSpec, Site};
@@ -55,6 +57,8 @@ pub struct State {
     pub site_version: u64,
     /// The latest versions, the oldest first, the newest among them.
     pub site_history: Vec<SiteVersion>,
+    /// The SSH host keys of the nodes, as their peers first saw them or an operator accepted them.
+    pub host_keys: BTreeMap<NodeId, HostKey>,
     /// The plan of each endpoint that has one.
     pub plans: BTreeMap<Name, Plan>,
     /// What happened.
@@ -101,6 +105,7 @@ impl State {
             site: genesis.site.clone(),
             site_version: 1,
             site_history: alloc::vec![first],
+            host_keys: BTreeMap::new(),
             plans: BTreeMap::new(),
             incidents: Incidents::default(),
         }

@@ -24,6 +24,9 @@ pub fn write(site: &Site) -> String {
     lines.say("isolate", charter.isolate);
     sections.push(lines.0);
     sections.push(guard(&site.guard));
+    let mut lines = Lines::under("[watch]");
+    lines.say("ssh_port", site.watch.ssh_port);
+    sections.push(lines.0);
     sections.join("\n")
 }
 

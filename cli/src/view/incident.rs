@@ -37,6 +37,8 @@ const fn word(matter: &Matter) -> &'static str {
         Matter::InboundFlood(_) => "inbound-flood",
         Matter::SensorBlind(_) => "sensor-blind",
         Matter::Isolated(_) => "isolated",
+        Matter::HostKey(_) => "host-key",
+        Matter::Demoted(_) => "demoted",
         Matter::OrderRefused(_) => "order-refused",
     }
 }
@@ -51,6 +53,8 @@ fn title(state: &State, matter: &Matter) -> String {
         Matter::SensorBlind(node) => format!("{} lost a sensor", state.name_of(*node)),
         Matter::NodeUnwell(node) => format!("node {} is unwell", state.name_of(*node)),
         Matter::Isolated(node) => format!("{} was cut off", state.name_of(*node)),
+        Matter::HostKey(node) => format!("{} has another SSH host key", state.name_of(*node)),
+        Matter::Demoted(node) => format!("{} may neither lead nor serve", state.name_of(*node)),
         Matter::OrderRefused(key) => match state.operators.get(key) {
             Some(operator) => format!("order of {} refused", operator.name),
             None => matter.to_string(),

@@ -4,6 +4,7 @@ use super::{node_name, transport};
 use crate::agreement::{Agreement, Opinion};
 use crate::ask::Heard;
 use crate::json::{self, Node};
+use std::collections::BTreeSet;
 use stead_proto::id::NodeId;
 use stead_proto::liveness::Liveness;
 use stead_proto::report::Reach;
@@ -46,9 +47,20 @@ pub(super) fn node(agreement: &Agreement<'_>, id: NodeId, heard: &Heard) -> Node
         transport: status.map(|s| transport::transport(&s.transport)),
         gate: status.map(|s| s.own.gate.rung.clone()).filter(|rung| !rung.is_empty()),
         shortfalls: status.map(|s| s.own.gate.shortfalls.clone()).unwrap_or_default(),
+        host_key: state.and_then(|state| state.host_keys.get(&id)).map(ToString::to_string),
+        other_host_keys: other_host_keys(agreement, id),
         addresses: member.into_iter().flat_map(|m| &m.addresses).map(ToString::to_string).collect(),
         key: member.map(|m| m.key.to_string()),
     }
+}
+
+/// Host keys that others see there and the mesh does not know.
+fn other_host_keys(agreement: &Agreement<'_>, id: NodeId) -> Vec<String> {
+    let known = agreement.state().and_then(|state| state.host_keys.get(&id));
+    let statuses = agreement.answers.keys().filter_map(|other| agreement.status_of(*other));
+    let reach = statuses.flat_map(|status| &status.own.reach).filter(|(peer, _)| *peer == id);
+    let others = reach.filter_map(|(_, reach)| reach.host_key).filter(|key| Some(key) != known);
+    others.collect::<BTreeSet<_>>().iter().map(ToString::to_string).collect()
 }
 
 fn reach(agreement: &Agreement<'_>, (peer, seen): &(NodeId, Reach)) -> json::Reach {

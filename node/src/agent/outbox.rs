@@ -44,7 +44,12 @@ impl Outbox {
         tracing::warn!("the worker does not keep up");
         match effect {
             Effect::Propose { ticket, .. } => return Some(ticket),
-            Effect::License | Effect::Campaign | Effect::Follow { .. } | Effect::Admit { .. } => {}
+            // A look is wanted again by itself.
+            Effect::License
+            | Effect::Look(_)
+            | Effect::Campaign
+            | Effect::Follow { .. }
+            | Effect::Admit { .. } => {}
             decisive @ (Effect::Join
             | Effect::Lost { .. }
             | Effect::HoldingPage { .. }

@@ -135,6 +135,7 @@ impl Owner {
                     self.leave.end();
                 }
                 effect @ (Effect::HoldingPage { .. }
+                | Effect::Look(_)
                 | Effect::Campaign
                 | Effect::Propose { .. }
                 | Effect::Follow { .. }

@@ -10,10 +10,12 @@ use stead_proto::id::NodeId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::memory::{Memories, Memory};
 use stead_proto::mesh::{Conviction, Effect, Event};
+use stead_proto::outside::Look;
 use tokio::sync::{mpsc, watch};
 
 use super::pages::Pages;
 use crate::consensus::Consensus;
+use crate::outside;
 
 const PROPOSAL_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -42,6 +44,7 @@ impl Worker {
             match effect {
                 Effect::Propose { ticket, command } => self.propose(ticket, *command),
                 Effect::Campaign => self.campaign(),
+                Effect::Look(look) => self.look(look),
                 Effect::Follow { voters, learners } => {
                     let raw =
                         |ids: std::collections::BTreeSet<NodeId>| ids.into_iter().map(|id| id.0).collect();
@@ -97,6 +100,13 @@ impl Worker {
                 },
             };
             let _ = events.send(Event::Proposed { ticket, done }).await;
+        });
+    }
+
+    fn look(&self, look: Look) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let _ = events.send(Event::Saw(outside::look(look).await)).await;
         });
     }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 const ANSWER_BYTES_MAX: usize = 4_096;
 
 /// The request for `path`. Both texts come from a checked service: no byte of them can end a line.
-pub(super) fn request(path: &str, host: Option<&str>) -> String {
+pub(crate) fn request(path: &str, host: Option<&str>) -> String {
     let host = host.unwrap_or("localhost");
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: stead-check\r\nAccept: */*\r\nConnection: close\r\n\r\n"
@@ -22,22 +22,30 @@ pub(super) fn request(path: &str, host: Option<&str>) -> String {
 
 /// Sends `request` and judges the status of the answer.
 pub(super) async fn get(stream: &mut TcpStream, request: &str, expect: StatusRange) -> io::Result<Probed> {
+    Ok(judge(&first_line(stream, request).await?, expect))
+}
+
+/// Sends `request` and reads the answer up to the end of its first line, or what there is of it.
+pub(crate) async fn first_line(stream: &mut TcpStream, request: &str) -> io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = [0; ANSWER_BYTES_MAX];
+    let mut answer = vec![0; ANSWER_BYTES_MAX];
     let mut filled = 0;
     loop {
         let (read, room) = answer.split_at_mut(filled);
         if room.is_empty() || read.contains(&b'\n') {
-            return Ok(judge(read, expect));
+            break;
         }
         match stream.read(room).await? {
-            0 => return Ok(judge(read, expect)),
+            0 => break,
             bytes => filled += bytes,
         }
     }
+    answer.truncate(filled);
+    Ok(answer)
 }
 
-fn judge(answer: &[u8], expect: StatusRange) -> Probed {
+/// What an answer is, by its first line.
+pub(crate) fn judge(answer: &[u8], expect: StatusRange) -> Probed {
     if answer.is_empty() {
         return Probed::Bad("closed the connection without an answer".into());
     }

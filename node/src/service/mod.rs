@@ -11,7 +11,7 @@
 //! belongs into a systemd unit.
 
 mod exec;
-mod http;
+pub(crate) mod http;
 mod keeper;
 mod output;
 mod probe;

@@ -59,9 +59,10 @@ impl Mesh {
         if !self.duties.tickets.is_empty() {
             return;
         }
-        let isolations = self.unrecorded(now.unix_ms);
+        let mut judged = self.unrecorded(now.unix_ms);
+        judged.extend(self.demotions_untold(now));
         let commands = planner::plan(&self.state, &self.inventory(now.at), now.unix_ms);
-        for command in isolations.into_iter().chain(commands) {
+        for command in judged.into_iter().chain(commands) {
             self.duties.next_ticket += 1;
             let ticket = self.duties.next_ticket;
             self.duties.tickets.insert(ticket);

@@ -5,6 +5,7 @@ use crate::command::Command;
 use crate::id::{Name, NodeId};
 use crate::lookout::TrafficSeen;
 use crate::memory::{Memories, Memory};
+use crate::outside::{Look, Sight};
 use crate::plan::Epoch;
 use crate::report::{ServiceSeen, Unwell};
 use crate::roster::Member;
@@ -96,6 +97,8 @@ pub enum Event {
         /// Who answered, if somebody did; it may be the mesh's own holder.
         taken: Option<String>,
     },
+    /// What an [`Effect::Look`] saw.
+    Saw(Sight),
     /// A proposal came to an end.
     Proposed {
         /// Which.
@@ -202,6 +205,8 @@ pub enum Effect {
     },
     /// Let the licence for new outbound connections go on for a while: the core lives.
     License,
+    /// Look at something from outside; [`Event::Saw`] tells what was seen.
+    Look(Look),
     /// Become a candidate for Raft's leadership.
     Campaign,
     /// Propose a command; tell by [`Event::Proposed`] how it ended.

@@ -5,6 +5,7 @@
 //! | confession, at home | its reports, on its own session ([`super::confessions`]) |
 //! | contradiction | two reports of one place, one of them perhaps shown by a peer ([`super::chains`]) |
 //! | silence | lease messages without reports ([`super::silence`]) |
+//! | host key, content | what anybody sees from outside ([`super::outside`]) |
 //!
 //! Deliberately absent: how the tribunal weighs them.
 
@@ -71,6 +72,7 @@ impl Mesh {
             };
             grounds.extend(self.findings.chains.ground(peer));
             grounds.extend(self.findings.silence.is_silent(now, peer).then_some(Ground::Silence));
+            grounds.extend(self.sights(now, peer));
             grounds
         };
         self.peers().map(|peer| (peer, grounds(peer))).collect()
@@ -79,6 +81,7 @@ impl Mesh {
     /// Whether there is anything to look at again soon.
     pub(super) fn finds_anything(&self, now: Instant) -> bool {
         self.findings.confessions.count(now) > 0
+            || self.outside.finds_anything(now)
             || self.peers().any(|peer| {
                 self.findings.silence.is_silent(now, peer) || self.findings.chains.proof(peer).is_some()
             })

@@ -18,6 +18,7 @@ use super::{Effect, Mesh, Now, Phase, send};
 use crate::admin::CaseSeen;
 use crate::command::Command;
 use crate::id::NodeId;
+use crate::incident::Matter;
 use crate::limits::TESTIMONIES_PER_SECOND_MAX;
 use crate::message::Message;
 use crate::report::Report;
@@ -28,6 +29,7 @@ use crate::time::{Instant, Span};
 use crate::tribunal::{Certificate, Facts, Output, Rules, Sanction, Testimony, Tribunal};
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    format,
     vec::Vec,
 };
 use serde::{Deserialize, Serialize};
@@ -251,6 +253,7 @@ impl Mesh {
         }
         if any {
             self.forget_strangers();
+            self.keep_watch(now);
             self.reporter.hurry();
             self.duties.hurry(now);
             self.judging.due = self.judging.due.min(now.after(JUDGE_EVERY));
@@ -265,6 +268,34 @@ impl Mesh {
             .filter(|certificate| self.state.check_certificate(certificate).is_ok())
             .map(|certificate| Command::Isolate { certificate: certificate.clone(), unix_ms })
             .collect()
+    }
+
+    /// What the incidents should say of demotions: why they are, and that they are over.
+    pub(super) fn demotions_untold(&self, now: Now) -> Vec<Command> {
+        let unix_ms = now.unix_ms;
+        let told = |node| self.state.incidents.open(&Matter::Demoted(node));
+        let note =
+            |node, text, closes| Command::Note { matter: Matter::Demoted(node), text, closes, unix_ms };
+        let mut notes = Vec::new();
+        for (subject, _, testimonies) in self.judging.tribunal.cases() {
+            let node = subject.node;
+            if self.is_demoted(now.at, node) && told(node).is_none() {
+                let name = self.state.name_of(node);
+                let first = format!(
+                    "{name} may neither lead nor serve for now: at least two of its peers ask for it"
+                );
+                notes.push(note(node, first, false));
+                notes.extend(testimonies.map(|testimony| note(node, self.state.sentence(testimony), false)));
+            }
+        }
+        let over = self
+            .state
+            .members
+            .keys()
+            .filter(|node| told(**node).is_some() && !self.is_demoted(now.at, **node));
+        let text = |node: &NodeId| format!("{} may lead and serve again", self.state.name_of(*node));
+        notes.extend(over.map(|node| note(*node, text(node), true)));
+        notes
     }
 
     /// A peer reported: if it has not acted on all that this node has, it is told again.
@@ -285,6 +316,7 @@ impl Mesh {
             match output {
                 // It asks so at most once a second.
                 Output::Look => {
+                    self.outside.hurry(now.at);
                     let found = self.findings(now.at);
                     wanted.extend(self.consult(now, |tribunal, facts, outputs| {
                         tribunal.found(facts, found, outputs);

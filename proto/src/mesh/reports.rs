@@ -111,7 +111,8 @@ impl Mesh {
                 let at = self.heard.get(&peer).copied().or(unheard)?;
                 let heard_ms_ago = u32::try_from(now.since(at).as_ms()).unwrap_or(u32::MAX);
                 let rtt_us = self.rtt_us.get(&peer).copied().unwrap_or_default();
-                Some((peer, Reach { heard_ms_ago, rtt_us, head: self.findings.chains.head(peer) }))
+                let (head, host_key) = (self.findings.chains.head(peer), self.outside.host_key(now, peer));
+                Some((peer, Reach { heard_ms_ago, rtt_us, head, host_key }))
             })
             .collect()
     }

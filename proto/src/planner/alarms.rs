@@ -89,6 +89,8 @@ pub(super) fn ending(inventory: &Inventory, matter: &Matter) -> Option<String> {
         | Matter::Voters
         | Matter::Roster
         | Matter::OrderRefused(_)
+        | Matter::HostKey(_)
+        | Matter::Demoted(_)
         | Matter::Isolated(_) => None,
     }
 }

@@ -1,6 +1,6 @@
 //! What the incidents should say: opened when something lasts, closed when it is over.
 
-use super::alarms;
+use super::{alarms, host_keys};
 use crate::command::Command;
 use crate::id::{Name, NodeId};
 use crate::incident::{Incident, Matter};
@@ -25,6 +25,7 @@ pub(super) fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Vec<Co
         current.extend(lost(state, *id, node));
         current.extend(unwell(*id, node));
         current.extend(alarms::current(state, *id, node));
+        current.extend(host_keys::current(state, inventory, *id));
         let failing = inventory.down(*id, &state.site);
         current.extend(
             failing.map(|(service, why)| (Matter::ServiceDown(*id, service.clone()), why.to_string())),
@@ -67,6 +68,8 @@ fn is_news(state: &State, matter: &Matter, text: &str) -> bool {
         | Matter::Voters
         | Matter::Roster
         | Matter::OrderRefused(_)
+        | Matter::HostKey(_)
+        | Matter::Demoted(_)
         | Matter::Isolated(_) => false,
     }
 }
@@ -106,6 +109,8 @@ fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<S
         | Matter::OutboundFlood(node)
         | Matter::InboundFlood(node)
         | Matter::SensorBlind(node)
+        | Matter::HostKey(node)
+        | Matter::Demoted(node)
         | Matter::Isolated(node)
             if !state.members.contains_key(node) =>
         {
@@ -117,12 +122,16 @@ fn ending(state: &State, inventory: &Inventory, incident: &Incident) -> Option<S
         | Matter::OutboundFlood(node)
         | Matter::InboundFlood(node)
         | Matter::SensorBlind(node)
+        | Matter::HostKey(node)
+        | Matter::Demoted(node)
             if state.is_isolated(*node) =>
         {
             Some(format!("{} was cut off: what it says does not count any more", state.name_of(*node)))
         }
-        // What is left to do is an operator's: look at the server, remove the node.
-        Matter::Isolated(_) => None,
+        // What is left to do is an operator's: look at the server, remove the node. And a demotion is ended by who
+        // knows of it.
+        Matter::Isolated(_) | Matter::Demoted(_) => None,
+        Matter::HostKey(node) => host_keys::ending(state, inventory, *node),
         Matter::ServiceDown(_, service) if !state.site.services.contains_key(service) => {
             Some("the service was removed".into())
         }

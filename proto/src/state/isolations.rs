@@ -155,7 +155,7 @@ impl State {
     }
 
     /// "b testifies: its own detectors convict it; it said so from an address of its own".
-    fn sentence(&self, testimony: &Testimony) -> String {
+    pub(crate) fn sentence(&self, testimony: &Testimony) -> String {
         let grounds: Vec<String> = testimony.grounds.iter().map(ToString::to_string).collect();
         format!("{} testifies: {}", self.name_of(testimony.by), grounds.join("; "))
     }

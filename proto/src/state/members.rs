@@ -76,6 +76,7 @@ impl State {
         // Its seats stay until the next plan: an epoch is a place in a plan, and must not get another node.
         let member = self.members.remove(&node).ok_or_else(|| no_such_node(node))?;
         self.isolations.remove(&node);
+        self.host_keys.remove(&node);
         self.roster_index = index;
         self.former_keys.push(member.key);
         let excess = self.former_keys.len().saturating_sub(FORMER_KEYS_MAX);

@@ -58,6 +58,7 @@ impl State {
             Act::Admit(member) => self.admit(index, *member, &operator, unix_ms)?,
             Act::SetRole { node, role } => self.set_role(index, node, role, &operator, unix_ms)?,
             Act::Remove(node) => self.remove(index, node, &operator, unix_ms)?,
+            Act::AcceptHostKey { node, key } => self.accept_host_key(index, node, key, &operator, unix_ms)?,
             Act::Isolate { node, reason } => {
                 self.isolate_ordered(index, node, &reason, &operator, unix_ms)?
             }

@@ -102,6 +102,8 @@ pub struct Tribunal {
     recorded: BTreeSet<NodeId>,
     demoted: BTreeMap<Subject, Instant>,
     strikes: Strikes,
+    /// The last words in cases that are over: said again by whoever was later to close them, they open none.
+    spent: BTreeMap<(Subject, NodeId, Sanction), (u64, Instant)>,
     /// Against whom this node swore that they belong out, and when last.
     sworn: BTreeMap<Subject, Instant>,
     /// When this node was told to look last.
@@ -122,6 +124,7 @@ impl Tribunal {
             recorded: BTreeSet::new(),
             demoted: BTreeMap::new(),
             strikes: Strikes::default(),
+            spent: BTreeMap::new(),
             sworn: BTreeMap::new(),
             looked: None,
         }
@@ -168,6 +171,7 @@ impl Tribunal {
         if electorate != self.electorate {
             self.electorate = electorate;
             self.cases.clear();
+            self.spent.clear();
             let electorate = &self.electorate;
             let stays = |subject: &Subject| electorate.subject(subject.node) == Some(*subject);
             self.isolated.retain(|subject, _| stays(subject));
@@ -247,6 +251,10 @@ impl Tribunal {
             return Ok(());
         }
         let by = testimony.by;
+        let spent = self.spent.get(&(subject, by, testimony.sanction));
+        if spent.is_some_and(|(last, _)| testimony.unix_ms <= *last) {
+            return Ok(());
+        }
         let grounds = testimony.grounds.clone();
         let case = self.cases.entry(subject).or_insert_with(|| Case::opened(facts.now, by));
         let joins = case.testimonies.keys().all(|(known, _)| *known != by);
@@ -296,7 +304,7 @@ impl Tribunal {
     /// Time passes: answers are overdue, accusers stay alone, cases end.
     pub fn tick(&mut self, facts: &Facts<'_>, out: &mut Vec<Output>) {
         let now = facts.now;
-        self.cases.retain(|_, case| !case.is_over(now));
+        self.close(now);
         let rules = self.rules;
         let subjects: Vec<_> = self.cases.keys().copied().collect();
         let mut open = false;
@@ -315,6 +323,18 @@ impl Tribunal {
         if open {
             self.look(now, out);
         }
+    }
+
+    /// Ends what is over. Words of before are remembered for as long as others may still say them again, and no longer:
+    /// their author's clock may be set back.
+    fn close(&mut self, now: Instant) {
+        self.spent.retain(|_, (_, at)| now.since(*at) <= LASTS);
+        for (subject, case) in self.cases.iter().filter(|(_, case)| case.is_over(now)) {
+            for ((by, sanction), (said, _)) in &case.testimonies {
+                self.spent.insert((*subject, *by, *sanction), (said.unix_ms, now));
+            }
+        }
+        self.cases.retain(|_, case| !case.is_over(now));
     }
 
     fn look(&mut self, now: Instant, out: &mut Vec<Output>) {

@@ -5,6 +5,7 @@ use stead_proto::id::NodeId;
 use stead_proto::incident::{Incident, Incidents, Line, Matter};
 use stead_proto::limits::{COMMAND_FRAME_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use stead_proto::order::{Act, Order};
+use stead_proto::outside::HostKey;
 use stead_proto::roster::Role;
 use stead_proto::sign::{Signed, Statement};
 
@@ -12,7 +13,7 @@ use crate::parts::{self, CLUSTER, UNIX_MS, key, made_of, member, name, public, s
 use crate::sample::{Samples, every};
 use crate::{reports, sites, tribunal};
 
-fn acts() -> [(&'static str, Act); 8] {
+fn acts() -> [(&'static str, Act); 9] {
     every!(Act:
         Apply { base: 1, site: Box::new(sites::site()), text: "[service.http]\nport = 8080\n".into() };
         Rollback { base: 300, to: 2 };
@@ -22,6 +23,7 @@ fn acts() -> [(&'static str, Act); 8] {
         SetRole { node: NodeId(300), role: Role::Witness };
         Remove(NodeId(300));
         Isolate { node: NodeId(300), reason: "it mines coins".into() };
+        AcceptHostKey { node: NodeId(300), key: HostKey([8; 32]) };
     )
 }
 
@@ -38,7 +40,7 @@ pub(crate) fn signed_order() -> Signed<Order> {
     signed(Act::Remove(NodeId(300)))
 }
 
-fn matters() -> [(&'static str, Matter); 12] {
+fn matters() -> [(&'static str, Matter); 14] {
     every!(Matter:
         Move(name("www"));
         Vacant(name("www"));
@@ -52,6 +54,8 @@ fn matters() -> [(&'static str, Matter); 12] {
         InboundFlood(NodeId(300));
         SensorBlind(NodeId(300));
         Isolated(NodeId(300));
+        HostKey(NodeId(300));
+        Demoted(NodeId(300));
     )
 }
 
@@ -71,7 +75,7 @@ fn note(matter: Matter) -> Command {
     Command::Note { matter, text: "nobody reaches it".into(), closes: true, unix_ms: UNIX_MS }
 }
 
-fn commands() -> [(&'static str, Command); 6] {
+fn commands() -> [(&'static str, Command); 7] {
     let [.., (_, change)] = parts::changes();
     every!(Command:
         Order(signed_order());
@@ -86,6 +90,7 @@ fn commands() -> [(&'static str, Command); 6] {
         Note { matter: Matter::Voters, text: "two voters".into(), closes: false, unix_ms: UNIX_MS };
         Probe;
         Isolate { certificate: tribunal::certificate(), unix_ms: UNIX_MS };
+        HostKey { node: NodeId(300), key: HostKey([8; 32]), reports: reports::signed() };
     )
 }
 

@@ -15,6 +15,7 @@ use stead_proto::incident::Matter;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::lookout::{Attacked, Flood, InSeen, OutSeen, QueueSeen, TrafficSeen};
 use stead_proto::order::{Act, Order};
+use stead_proto::outside::HostKey;
 use stead_proto::plan::{Epoch, Seat};
 use stead_proto::report::{ConfigSeen, GateSeen, Head, LeaseSeen, LogSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::Role;
@@ -55,8 +56,13 @@ fn lease() -> impl Strategy<Value = LeaseSeen> {
 }
 
 fn reach() -> impl Strategy<Value = (NodeId, Reach)> {
-    (node(), any::<u32>(), any::<u32>(), of(head()))
-        .prop_map(|(node, heard_ms_ago, rtt_us, head)| (node, Reach { heard_ms_ago, rtt_us, head }))
+    (node(), any::<u32>(), any::<u32>(), of(head()), of(host_key())).prop_map(
+        |(node, heard_ms_ago, rtt_us, head, host_key)| (node, Reach { heard_ms_ago, rtt_us, head, host_key }),
+    )
+}
+
+fn host_key() -> impl Strategy<Value = HostKey> {
+    any::<[u8; 32]>().prop_map(HostKey)
 }
 
 fn head() -> impl Strategy<Value = Head> {
@@ -215,6 +221,7 @@ fn order() -> impl Strategy<Value = Signed<Order>> {
         (node(), any::<bool>()).prop_map(|(node, drained)| Act::Drain { node, drained }),
         (node(), select(roles)).prop_map(set_role),
         node().prop_map(Act::Remove),
+        (node(), host_key()).prop_map(|(node, key)| Act::AcceptHostKey { node, key }),
     ];
     (number(), act).prop_map(|(serial, act)| key(99).sign(CLUSTER, &Order { serial, act }).unwrap())
 }
@@ -231,6 +238,8 @@ fn matter() -> impl Strategy<Value = Matter> {
         node().prop_map(Matter::OutboundFlood),
         node().prop_map(Matter::InboundFlood),
         node().prop_map(Matter::SensorBlind),
+        node().prop_map(Matter::HostKey),
+        node().prop_map(Matter::Demoted),
         any::<[u8; 32]>().prop_map(|key| Matter::OrderRefused(PublicKey(key))),
     ]
 }

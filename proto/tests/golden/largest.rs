@@ -22,6 +22,7 @@ use stead_proto::lookout::{
 use stead_proto::memory::Memory;
 use stead_proto::message::Message;
 use stead_proto::order::{Act, Order};
+use stead_proto::outside::HostKey;
 use stead_proto::plan::{Epoch, Plan, Seat};
 use stead_proto::report::{GateSeen, Head, LeaseSeen, Reach, Report, ServiceSeen};
 use stead_proto::roster::Member;
@@ -110,7 +111,8 @@ fn report() -> Report {
                     head: Some(Head {
                         at: Place { incarnation: u64::MAX, sequence: u64::MAX },
                         link: [255; 32]
-                    })
+                    }),
+                    host_key: Some(HostKey([255; 32]))
                 }
             );
             NODES_MAX

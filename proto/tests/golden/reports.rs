@@ -6,6 +6,7 @@ use stead_proto::limits::{COMMAND_FRAME_BYTES_MAX, LEASE_FRAME_BYTES_MAX, REPORT
 use stead_proto::liveness::Liveness;
 use stead_proto::lookout::TrafficSeen;
 use stead_proto::memory::{Memories, Memory};
+use stead_proto::outside::HostKey;
 use stead_proto::report::{
     ConfigSeen, GateSeen, Head, LeaseSeen, LogSeen, Reach, Report, ServiceSeen, Unwell, link,
 };
@@ -54,7 +55,7 @@ fn lease_seen() -> LeaseSeen {
 }
 
 fn reach() -> Reach {
-    Reach { heard_ms_ago: 251, rtt_us: 70_000, head: Some(head()) }
+    Reach { heard_ms_ago: 251, rtt_us: 70_000, head: Some(head()), host_key: Some(HostKey([8; 32])) }
 }
 
 const fn head() -> Head {
@@ -97,7 +98,10 @@ pub(crate) fn full() -> Report {
         log: log_seen(),
         services: services().map(|(word, seen)| (name(&word.to_lowercase()), seen)).into(),
         leases: vec![lease_seen(), LeaseSeen { promised: None, holding: None, ..lease_seen() }],
-        reach: vec![(NodeId(1), reach()), (NodeId(3), Reach { heard_ms_ago: 0, rtt_us: 0, head: None })],
+        reach: vec![
+            (NodeId(1), reach()),
+            (NodeId(3), Reach { heard_ms_ago: 0, rtt_us: 0, head: None, host_key: None }),
+        ],
         isolated: vec![NodeId(1), NodeId(300)],
         gate: gate_seen(),
         unwell: unwell().map(|(_, why)| why).into(),
@@ -133,6 +137,7 @@ pub(crate) fn add(samples: &mut Samples) {
     samples.add("report::LogSeen", log_seen(), limit);
     samples.add("report::LeaseSeen", lease_seen(), limit);
     samples.add("report::Head", head(), limit);
+    samples.add("outside::HostKey", HostKey([8; 32]), limit);
     samples.add("report::Reach", reach(), limit);
     samples.add("report::GateSeen", gate_seen(), limit);
     samples.add("report::Report::first", first(), limit);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
+use stead_proto::outside::Watch;
 use stead_proto::service::{Check, Restart, RestartHow, Service, StatusRange};
 use stead_proto::site::{Charter, Complaint, Driver, EndpointSpec, HoldingText, Site};
 
@@ -74,6 +75,10 @@ fn charter() -> Charter {
     Charter { demote_after_ms: 600_000, promote_after_ms: 30_000, voters_min: 3, pair: true, isolate: true }
 }
 
+const fn watch() -> Watch {
+    Watch { ssh_port: 2_222 }
+}
+
 /// One that can be served.
 pub(crate) fn site() -> Site {
     Site {
@@ -81,6 +86,7 @@ pub(crate) fn site() -> Site {
         endpoints: BTreeMap::from_iter([name("www"), name("dns")].into_iter().zip(endpoints())),
         charter: charter(),
         guard: traffic::policy(),
+        watch: watch(),
     }
 }
 
@@ -106,6 +112,7 @@ pub(crate) fn add(samples: &mut Samples) {
         Complaint { key: "endpoint.www.lease".into(), text: "5 ms".into() },
         limit,
     );
+    samples.add("outside::Watch", watch(), limit);
     samples.add("site::Site", site(), limit);
     samples.add("site::Site::empty", Site::default(), limit);
 }

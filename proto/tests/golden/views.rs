@@ -10,6 +10,7 @@ use stead_proto::command::Outcome;
 use stead_proto::id::NodeId;
 use stead_proto::limits::{ADMIN_FRAME_BYTES_MAX, COMMAND_FRAME_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use stead_proto::liveness::Liveness;
+use stead_proto::outside::HostKey;
 use stead_proto::seed::Seed;
 use stead_proto::state::{SiteVersion, State};
 
@@ -49,6 +50,7 @@ fn state() -> State {
         site: sites::site(),
         site_version: 300,
         site_history: vec![SiteVersion { version: 299, ..site_version() }, site_version()],
+        host_keys: BTreeMap::from([(NodeId(1), HostKey([8; 32]))]),
         plans: BTreeMap::from([(name("www"), plan())]),
         incidents: incidents(),
     }

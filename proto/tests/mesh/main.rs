@@ -5,6 +5,7 @@
 mod alarms;
 mod faults;
 mod judging;
+mod outside;
 mod roster;
 mod secrets;
 mod snapshots;

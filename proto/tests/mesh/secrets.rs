@@ -68,7 +68,8 @@ fn who_lies_about_what_it_heard_makes_others_show_a_little_and_convicts_nobody()
         let own = world.nodes[&liar].mesh.as_ref().unwrap().status(Now { at: world.now, unix_ms: 0 }, "").own;
         let head = own.reach.iter().find(|(node, _)| *node == victim).unwrap().1.head.unwrap();
         let false_head = Head { link: [6; 32], ..head };
-        let reach = vec![(victim, Reach { heard_ms_ago: 1, rtt_us: 1, head: Some(false_head) })];
+        let reach =
+            vec![(victim, Reach { heard_ms_ago: 1, rtt_us: 1, head: Some(false_head), host_key: None })];
         let told = Report { incarnation: 70, sequence, reach, ..own };
         let bytes =
             codec::encode(&key(5).sign(world.cluster, &told).unwrap(), REPORT_FRAME_BYTES_MAX).unwrap();

@@ -14,10 +14,11 @@ use stead_proto::limits::{COMMAND_FRAME_BYTES_MAX, REPORT_FRAME_BYTES_MAX};
 use stead_proto::memory::{Memories, Memory};
 use stead_proto::mesh::{Conviction, Effect, Event, Mesh, Now, RaftFacts, Records, Start, Uplink};
 use stead_proto::order::{Act, Order};
+use stead_proto::outside::{HostKey, Look, Page, Sight};
 use stead_proto::report::{self, GateSeen, Report, ServiceSeen};
 use stead_proto::roster::{Member, Operator, OperatorRole, Role, Standing};
 use stead_proto::seed::Seed;
-use stead_proto::service::{Check, Service};
+use stead_proto::service::{Check, Service, StatusRange};
 use stead_proto::sign::{SecretKey, Signed};
 use stead_proto::site::{Driver, EndpointSpec, HoldingText, Site};
 use stead_proto::state::State;
@@ -57,7 +58,9 @@ pub(crate) fn member(id: u64) -> Member {
 
 pub(crate) fn genesis(nodes: u64) -> Genesis {
     let mut site = Site::default();
-    site.services.insert(web(), Service::new(web(), Check::Tcp { port: 80 }));
+    let expect = StatusRange { from: 200, to: 299 };
+    let check = Check::Http { port: 80, path: "/".into(), host: None, expect };
+    site.services.insert(web(), Service::new(web(), check));
     let spec = EndpointSpec {
         address: "192.0.2.10".parse().unwrap(),
         ports: vec![80],
@@ -124,6 +127,12 @@ pub(crate) struct World {
     pub(crate) reports: usize,
     /// Reports of others that anybody showed.
     pub(crate) exhibits: usize,
+    /// The SSH host key that a server shows, if one answers there.
+    pub(crate) host_keys: BTreeMap<NodeId, HostKey>,
+    /// What a holder shows visitors, if it is not what it should be.
+    pub(crate) pages: BTreeMap<NodeId, Page>,
+    /// Looks from outside.
+    pub(crate) looks: usize,
     /// Whose reports go nowhere.
     pub(crate) mute: BTreeSet<NodeId>,
     /// Who tells every second node something else: the last link of that other chain.
@@ -151,6 +160,9 @@ impl World {
             deaf: BTreeSet::new(),
             reports: 0,
             exhibits: 0,
+            host_keys: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            looks: 0,
             mute: BTreeSet::new(),
             two_faced: BTreeMap::new(),
         };
@@ -414,6 +426,11 @@ impl World {
                 }
                 self.push(arrival, id, Event::Proposed { ticket, done });
             }
+            Effect::Look(look) => {
+                self.looks += 1;
+                let seen = self.seen(look);
+                self.push(arrival, id, Event::Saw(seen));
+            }
             Effect::Follow { .. } | Effect::License => {}
             Effect::Admit { term, .. } => self.admitted.push(term),
             Effect::KeepMemories(memories) => self.node(id).memories = memories,
@@ -422,6 +439,20 @@ impl World {
             Effect::Quarantine => self.node(id).quarantined = true,
             Effect::Join => self.node(id).joined = true,
             Effect::Lost { seen } => panic!("{id} lost: {seen:?}"),
+        }
+    }
+
+    fn seen(&self, look: Look) -> Sight {
+        match look {
+            Look::HostKey { node, at } => {
+                assert_eq!(at, [SocketAddr::new(home(node), 22)]);
+                Sight::HostKey { node, key: self.host_keys.get(&node).copied() }
+            }
+            Look::Page { endpoint, holder, at, path, .. } => {
+                assert_eq!((at.to_string().as_str(), path.as_str()), ("192.0.2.10:80", "/"));
+                let page = self.pages.get(&holder.0).cloned().unwrap_or(Page::AsExpected);
+                Sight::Page { endpoint, holder, page }
+            }
         }
     }
 
