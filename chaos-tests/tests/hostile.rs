@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use chaos_tests::adversary::member::{self, LIES_MIN, Lie};
-use chaos_tests::adversary::{Night, Role, evicted, raft};
+use chaos_tests::adversary::{Night, Role, break_in, evicted, raft, two_faced};
 use stead::demo::stage::scratch;
 
 /// Two meshes at once would measure one another.
@@ -97,5 +97,35 @@ fn one_of_three_that_speaks_raft_as_it_likes_takes_nothing_over() {
         let siege = raft::besiege(night.stage(), 1).unwrap_or_else(|error| panic!("{error:#}"));
         println!("{siege:#?}");
         assert!(siege.held() && siege.outage_ms <= 300, "{siege:#?}");
+    });
+}
+
+#[test]
+fn one_of_three_that_repeats_itself_changes_nothing_and_that_tells_each_something_else_is_cut_off() {
+    night(3, |night| {
+        let exposed = two_faced::play(night.stage(), 1).unwrap_or_else(|error| panic!("{error:#}"));
+        println!("{exposed:?}");
+        assert!(exposed.believed == 0 && exposed.cut_off.as_ms() <= 3_000, "{exposed:?}");
+        assert!(exposed.outage.as_ms() <= 300, "{exposed:?}");
+    });
+}
+
+/// Takes four minutes, most of them waiting: the peers look once a minute, and an agent may be away for one.
+#[test]
+fn who_kills_the_agent_and_replaces_sshd_is_cut_off_and_a_defaced_page_is_served_elsewhere() {
+    if !break_in::has_sshd() {
+        return eprintln!("NOT TESTED with a real sshd: there is none here (apt install openssh-server)");
+    }
+    night(3, |night| {
+        let stage = night.stage();
+        let mut servers = break_in::Servers::start(stage).unwrap_or_else(|error| panic!("{error:#}"));
+        let defaced = break_in::deface(stage).unwrap_or_else(|error| panic!("{error:#}"));
+        println!("defaced: {defaced:?}");
+        assert!(defaced.after.as_ms() <= 25_000 && defaced.wronged == 0, "{defaced:?}");
+        let bad = stage.holder().unwrap_or_default();
+        let replaced = servers.replace(stage, bad).unwrap_or_else(|error| panic!("{error:#}"));
+        println!("replaced: {replaced:?}");
+        assert!(replaced.after.as_ms() <= 150_000 && replaced.wronged == 0, "{replaced:?}");
+        assert!(replaced.outage.as_ms() <= 1_000, "{replaced:?}");
     });
 }

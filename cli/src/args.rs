@@ -302,6 +302,25 @@ Examples:
         #[arg(long)]
         yes: bool,
     },
+    /// Take a server back that had been cut off: as a new node under its name, on probation (admins)
+    #[command(after_long_help = "\
+For a server that was set up anew after somebody else had it: never for one that was only cleaned. It gets a new key and
+a new id; what the old ones signed counts no more. On probation it follows, is watched, holds no endpoint and has no
+vote; when the time is over by the clocks of most of the others, it becomes by itself what --role says.
+`stead undrain` ends it sooner. It can be run again at any time, like `stead admit`.
+
+Examples:
+  stead readmit b=10.0.0.2 --out ./b-new
+  stead readmit b=10.0.0.2 --out ./b-new --probation 7d
+  stead readmit w=10.0.0.5 --role witness --out ./w-new")]
+    Readmit {
+        /// Which node, and where its files go
+        #[command(flatten)]
+        admit: AdmitArgs,
+        /// How long it has to prove itself
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = probation)]
+        probation: Duration,
+    },
     /// Give a node a vote, or take it; or make it a witness (admins)
     #[command(after_long_help = "\
 Examples:
@@ -516,6 +535,17 @@ Examples:
 fn time(text: &str) -> Result<Duration, String> {
     let ms = crate::document::parse_ms(text).filter(|ms| (50..=3_600_000).contains(ms));
     ms.map(Duration::from_millis).ok_or_else(|| "write a time from 50ms to 1h, such as 3s".into())
+}
+
+fn probation(text: &str) -> Result<Duration, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()).filter(|days| *days <= 90);
+    let ms = match days {
+        Some(days) => Some(days * 86_400_000),
+        None => {
+            crate::document::parse_ms(text).map(u64::from).filter(|ms| (60_000..=7_776_000_000).contains(ms))
+        }
+    };
+    ms.map(Duration::from_millis).ok_or_else(|| "write a time from 1m to 90d, such as 24h or 7d".into())
 }
 
 fn new_operator(text: &str) -> Result<(Name, OperatorRole), String> {

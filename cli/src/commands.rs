@@ -70,7 +70,10 @@ pub(crate) fn run(cli: &Cli, output: &Output) -> Result<Exit, Failure> {
             on_runtime(session()?, async |s| orders::drain(s, node, !no_wait).await)
         }
         Command::Undrain { node } => on_runtime(session()?, async |s| orders::undrain(s, node).await),
-        Command::Admit(args) => on_runtime(session()?, async |s| admit::run(s, args).await),
+        Command::Admit(args) => on_runtime(session()?, async |s| admit::run(s, args, None).await),
+        Command::Readmit { admit, probation } => {
+            on_runtime(session()?, async |s| admit::run(s, admit, Some(*probation)).await)
+        }
         Command::Remove { node, yes } => {
             on_runtime(session()?, async |s| members::remove(s, node, *yes).await)
         }

@@ -115,6 +115,8 @@ pub struct Node {
     pub votes: bool,
     /// Whether an operator drained it.
     pub drained: bool,
+    /// Until when it is on probation, in milliseconds since 1970; `null` if it is not.
+    pub probation_until_unix_ms: Option<u64>,
     /// On whose word it was cut off, if it was.
     pub cut_off: Option<CutOff>,
     /// `agrees`, `behind`, `differs` or `silent`.
@@ -479,6 +481,8 @@ pub struct Admitted {
     pub index: Option<u64>,
     /// For how long it has to be up and caught up before it votes; `null` if it is not to vote.
     pub promote_after_ms: Option<u64>,
+    /// Until when it is on probation, in milliseconds since 1970; `null` if it is not.
+    pub probation_until_unix_ms: Option<u64>,
 }
 
 /// `watch`: one thing that changed, one document a line.

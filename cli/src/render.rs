@@ -329,6 +329,7 @@ mod tests {
             has_secret: true,
             index: Some(131),
             promote_after_ms: Some(30_000),
+            probation_until_unix_ms: None,
         };
         let again = Admitted { index: None, has_secret: false, ..first.clone() };
         let order_alone = Admitted {
@@ -338,9 +339,10 @@ mod tests {
             promote_after_ms: None,
             ..first.clone()
         };
+        let back = Admitted { probation_until_unix_ms: Some(1_800_000_000_000), ..order_alone.clone() };
         let json = format!("{:#}\n", first.to_json());
         insta::assert_snapshot!(
-            [admitted(&first), admitted(&again), admitted(&order_alone), json].join("\n")
+            [admitted(&first), admitted(&again), admitted(&order_alone), admitted(&back), json].join("\n")
         );
     }
 

@@ -37,8 +37,6 @@ fn sshd(kind: &str, options: &[&str]) -> Option<Sshd> {
         eprintln!("NOT TESTED against a real sshd: there is none here (apt install openssh-server)");
         return None;
     }
-    // Debian's sshd wants it as root, and systemd makes it there.
-    let _ = std::fs::create_dir("/run/sshd");
     let files = tempfile::tempdir().unwrap();
     let key = files.path().join("host_key");
     let made =
@@ -48,7 +46,13 @@ fn sshd(kind: &str, options: &[&str]) -> Option<Sshd> {
     let listed = String::from_utf8(listed.stdout).unwrap();
     let fingerprint = listed.split(' ').nth(1).unwrap().to_owned();
     let at = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let mut command = Command::new(SSHD);
+    // As root, Debian's sshd wants a directory in /run, which systemd makes for it: here it gets a /run of its own.
+    let script = "mount -t tmpfs none /run && mkdir /run/sshd && exec \"$0\" \"$@\"";
+    let root = rustix::process::geteuid().is_root();
+    let mut command = Command::new(if root { "unshare" } else { SSHD });
+    if root {
+        command.args(["--mount", "/bin/sh", "-c", script, SSHD]);
+    }
     command.args(["-D", "-e", "-f", "/dev/null", "-o", "ListenAddress=127.0.0.1", "-o", "PidFile=none"]);
     command.arg("-o").arg(format!("HostKey={}", key.display())).args(["-p", &at.port().to_string()]);
     for option in options {

@@ -65,6 +65,15 @@ pub enum Command {
         /// When it was proposed, in milliseconds since 1970.
         unix_ms: u64,
     },
+    /// The probation of a node is over.
+    EndProbation {
+        /// Which node.
+        node: NodeId,
+        /// Signed reports of most voters, whose clocks say so and who hear it.
+        reports: Vec<Signed<Report>>,
+        /// When it was proposed, in milliseconds since 1970.
+        unix_ms: u64,
+    },
     /// The first host key of a node's SSH server that its peers see.
     HostKey {
         /// Which node.

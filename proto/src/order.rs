@@ -56,6 +56,14 @@ pub enum Act {
     },
     /// Take a node into the roster; it begins as a learner and is promoted as the charter says.
     Admit(Box<Member>),
+    /// Take a node that was cut off into the roster again: under its name, with a new id and a new key, as a learner on
+    /// probation.
+    Readmit {
+        /// What was cut off, and goes.
+        old: NodeId,
+        /// What comes.
+        member: Box<Member>,
+    },
     /// Give a node another role; who votes follows when it is safe.
     SetRole {
         /// Which node.
@@ -90,6 +98,7 @@ impl Act {
             Self::Apply { .. }
             | Self::Rollback { .. }
             | Self::Admit(_)
+            | Self::Readmit { .. }
             | Self::SetRole { .. }
             | Self::AcceptHostKey { .. }
             | Self::Remove(_) => OperatorRole::Admin,
@@ -106,6 +115,7 @@ impl Act {
             Self::Drain { drained: true, .. } => "drain",
             Self::Drain { drained: false, .. } => "undrain",
             Self::Admit(_) => "admit",
+            Self::Readmit { .. } => "readmit",
             Self::SetRole { .. } => "set-role",
             Self::Remove(_) => "remove",
             Self::Isolate { .. } => "isolate",

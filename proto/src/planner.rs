@@ -8,6 +8,7 @@ mod alarms;
 mod host_keys;
 mod membership;
 mod notes;
+mod probation;
 mod seats;
 
 use crate::command::Command;
@@ -22,6 +23,7 @@ pub fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Vec<Command> 
     let mut commands = seats::plan(state, inventory, unix_ms);
     commands.extend(membership::plan(state, inventory, unix_ms));
     commands.extend(host_keys::plan(state, inventory));
+    commands.extend(probation::plan(state, inventory, unix_ms));
     commands.extend(notes::plan(state, inventory, unix_ms));
     commands.truncate(PROPOSALS_MAX);
     commands

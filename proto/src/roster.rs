@@ -64,6 +64,13 @@ pub enum Standing {
     Active,
     /// No, by an operator's word, until he says otherwise.
     Drained,
+    /// No: it came back after it had been cut off, and has to prove itself first.
+    Probation {
+        /// Until when, in milliseconds since 1970, by the clocks of most of the others.
+        until_unix_ms: u64,
+        /// What it is there for afterwards.
+        then: Role,
+    },
 }
 
 /// A person who may command the mesh.

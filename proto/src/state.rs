@@ -9,6 +9,7 @@ mod isolations;
 mod members;
 mod orders;
 mod plans;
+mod probation;
 mod voters;
 
 pub use isolations::{Authority, Isolation};

@@ -52,13 +52,13 @@ impl Lie {
 }
 
 /// One hostile member, with a connection to each of the others.
-struct Liar {
-    id: NodeId,
-    key: SecretKey,
-    cluster: ClusterId,
+pub(super) struct Liar {
+    pub(super) id: NodeId,
+    pub(super) key: SecretKey,
+    pub(super) cluster: ClusterId,
     roster_index: u64,
     others: Vec<(NodeId, PublicKey)>,
-    connections: Vec<Connection>,
+    pub(super) connections: Vec<Connection>,
 }
 
 /// What came of it.
@@ -113,7 +113,7 @@ pub fn lie(stage: &mut Stage, liars: &[usize], lie: Lie) -> anyhow::Result<Heard
 }
 
 impl Liar {
-    async fn connect(stage: &Stage, i: usize, honest: &[usize]) -> anyhow::Result<Self> {
+    pub(super) async fn connect(stage: &Stage, i: usize, honest: &[usize]) -> anyhow::Result<Self> {
         let player = stage.player(i)?;
         let seed = seed_in(&key_file(player.directory()))?;
         let state = stage.status(*honest.first().context("nobody is honest")?)?.state;
@@ -171,7 +171,7 @@ pub(super) fn key_file(directory: &Path) -> std::path::PathBuf {
     directory.join("node.key")
 }
 
-fn unix_ms() -> u64 {
+pub(super) fn unix_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

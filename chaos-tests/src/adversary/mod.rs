@@ -4,12 +4,14 @@
 //! never by the hostile one. All packets stay in the lab's namespaces.
 
 mod audience;
+pub mod break_in;
 pub mod evicted;
 mod malware;
 pub mod member;
 pub mod raft;
 mod role;
 mod row;
+pub mod two_faced;
 
 pub use malware::{Night, Struck};
 pub use role::Role;

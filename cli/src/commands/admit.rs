@@ -1,4 +1,4 @@
-//! `stead admit`: a key, the order that admits it, and the files that its server needs.
+//! `stead admit` and `stead readmit`: a key, the order that admits it, and the files that its server needs.
 //!
 //! **Invariant.** Each step looks first whether it is done, so that the command can be interrupted anywhere and
 //! run again. The key is on the disk before the mesh hears of it.
@@ -12,6 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::init::{InitError, NewNode, join};
 use crate::json::Admitted;
 use crate::render;
+use crate::words::now_unix_ms;
 use std::path::Path;
 use std::time::Duration;
 use stead_proto::admin::{Answer, Request};
@@ -25,14 +26,23 @@ use stead_proto::state::State;
 /// How long one node may take to say how the mesh began.
 const GENESIS_WITHIN: Duration = Duration::from_secs(3);
 
-pub(super) async fn run(session: &Session, args: &AdmitArgs) -> Result<Exit, Failure> {
+/// Admits a node; with a `probation`, one that was cut off under that name.
+pub(super) async fn run(
+    session: &Session,
+    args: &AdmitArgs,
+    probation: Option<Duration>,
+) -> Result<Exit, Failure> {
     session.orderer()?;
     let (name, address) = &args.node;
     let answers = session.ask().await;
     let known = known_key(args)?;
     let present = {
         let agreement = Agreement::of(&answers);
-        present(settled_state(&agreement)?, args, known)?
+        let state = settled_state(&agreement)?;
+        match probation {
+            None => present(state, args, known)?,
+            Some(_) => back(state, args, known)?,
+        }
     };
     let key = match (known, &args.out) {
         (Some(key), None) => key,
@@ -45,7 +55,7 @@ pub(super) async fn run(session: &Session, args: &AdmitArgs) -> Result<Exit, Fai
     } else {
         let act = {
             let agreement = Agreement::of(&answers);
-            Act::Admit(Box::new(member(settled_state(&agreement)?, args, key)))
+            act(settled_state(&agreement)?, args, key, probation)?
         };
         let done = order(session, act, &answers, String::new()).await?;
         Some(done.index.unwrap_or_default())
@@ -68,6 +78,7 @@ pub(super) async fn run(session: &Session, args: &AdmitArgs) -> Result<Exit, Fai
         has_secret: args.out.as_ref().is_some_and(|out| join::key_in(out).is_ok_and(|key| key.is_some())),
         index,
         promote_after_ms: admitted.role.votes().then_some(promote_after.into()),
+        probation_until_unix_ms: until(admitted),
     };
     session.output.document(&told, render::admitted)?;
     Ok(Exit::Ok)
@@ -117,6 +128,51 @@ fn present(state: &State, args: &AdmitArgs, key: Option<PublicKey>) -> Result<bo
         }
         (None, None) => Ok(false),
     }
+}
+
+/// Whether a node that was cut off is back already, under this key.
+fn back(state: &State, args: &AdmitArgs, key: Option<PublicKey>) -> Result<bool, Failure> {
+    let name = &args.node.0;
+    let member = state.member_named(name.as_str()).ok_or_else(|| {
+        Failure::Usage(format!("there is no node {name}: `stead admit` takes in who is not in the roster"))
+    })?;
+    if Some(member.key) == key && until(member).is_some() {
+        return Ok(true);
+    }
+    if !state.is_isolated(member.id) {
+        return Err(Failure::Usage(format!(
+            "{name} is not cut off: `stead nodes` shows how it is. Nothing was ordered."
+        )));
+    }
+    if state.config.voters.contains(&member.id) {
+        return Err(Failure::Failed(format!(
+            "{name} still has its vote, which the others take from it within seconds: try again in a moment"
+        )));
+    }
+    if key.is_some_and(|key| key == member.key) {
+        return Err(Failure::Usage(format!(
+            "this is the key under which {name} was cut off: choose another --out DIR, or make a new key"
+        )));
+    }
+    Ok(false)
+}
+
+const fn until(member: &Member) -> Option<u64> {
+    match member.standing {
+        Standing::Probation { until_unix_ms, .. } => Some(until_unix_ms),
+        Standing::Active | Standing::Drained => None,
+    }
+}
+
+fn act(state: &State, args: &AdmitArgs, key: PublicKey, probation: Option<Duration>) -> Result<Act, Failure> {
+    let member = member(state, args, key);
+    let Some(probation) = probation else { return Ok(Act::Admit(Box::new(member))) };
+    let old = state.member_named(args.node.0.as_str()).map(|old| old.id);
+    let old = old.ok_or_else(|| Failure::Failed(format!("{} was removed meanwhile", member.name)))?;
+    let lasts = u64::try_from(probation.as_millis()).unwrap_or(u64::MAX);
+    let until_unix_ms = now_unix_ms().saturating_add(lasts);
+    let standing = Standing::Probation { until_unix_ms, then: member.role };
+    Ok(Act::Readmit { old, member: Box::new(Member { role: Role::Learner, standing, ..member }) })
 }
 
 fn member(state: &State, args: &AdmitArgs, key: PublicKey) -> Member {
@@ -252,6 +308,33 @@ mod tests {
         assert!(told(present(&state, &args("d"), Some(of_b))).contains("that of b"));
         state.former_keys.push(fresh);
         assert!(told(present(&state, &args("d"), Some(fresh))).contains("refused for ever"));
+    }
+
+    #[test]
+    fn only_who_is_cut_off_comes_back_and_under_another_key() {
+        let answers = sample::healthy();
+        let agreement = Agreement::of(&answers);
+        let mut state = settled_state(&agreement).unwrap().clone();
+        let (b, fresh) = (state.members[&NodeId(2)].clone(), PublicKey([9; 32]));
+        let told = |found: Result<bool, Failure>| found.unwrap_err().to_string();
+        assert!(told(back(&state, &args("b"), None)).contains("is not cut off"));
+        assert!(told(back(&state, &args("d"), None)).contains("there is no node d"));
+        let by =
+            stead_proto::state::Authority::Operator { name: "ann".parse().unwrap(), reason: "coins".into() };
+        let isolation = stead_proto::state::Isolation { index: 1, unix_ms: 0, by };
+        state.isolations.insert(b.id, isolation);
+        assert!(told(back(&state, &args("b"), None)).contains("still has its vote"));
+        state.config.voters.remove(&b.id);
+        assert!(told(back(&state, &args("b"), Some(b.key))).contains("another --out"));
+        assert_eq!(back(&state, &args("b"), None), Ok(false));
+        let ordered = act(&state, &args("b"), fresh, Some(Duration::from_secs(60))).unwrap();
+        let Act::Readmit { old, member } = ordered else { panic!("{ordered:?}") };
+        assert_eq!((old, member.role), (b.id, Role::Learner));
+        assert!(matches!(member.standing, Standing::Probation { then: Role::Voter, .. }));
+        state.isolations.clear();
+        state.members.remove(&old);
+        state.members.insert(member.id, *member);
+        assert_eq!(back(&state, &args("b"), Some(fresh)), Ok(true), "run again");
     }
 
     #[test]

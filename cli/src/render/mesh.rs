@@ -120,6 +120,9 @@ fn state(node: &Node) -> String {
     if node.cut_off.is_some() {
         return "cut off".into();
     }
+    if node.probation_until_unix_ms.is_some() && node.liveness != Some("lost") {
+        return "probation".into();
+    }
     match (node.drained, node.liveness) {
         (true, Some("up") | None) => "drained".into(),
         (_, Some(liveness)) => liveness.into(),

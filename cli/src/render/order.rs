@@ -105,15 +105,22 @@ pub(crate) fn admitted(node: &Admitted) -> String {
          3. Start its agent there; the very first time with --create:\n     stead agent --config /etc/stead/agent.toml --create\n\
          4. Watch it come:\n     stead nodes\n",
     );
-    match node.promote_after_ms {
-        Some(ms) => {
+    match (node.probation_until_unix_ms, node.promote_after_ms) {
+        (Some(_), _) => {
+            let _ = writeln!(
+                text,
+                "\nIt is on probation: it follows, holds nothing and has no vote until that is over by the others' clocks, or \
+                 `stead undrain {name}` ends it."
+            );
+        }
+        (None, Some(ms)) => {
             let _ = writeln!(
                 text,
                 "\nIt follows first, and votes once it has been up and caught up for {}, as the charter has it.",
                 span(ms)
             );
         }
-        None => {
+        (None, None) => {
             let _ = writeln!(text, "\nIt follows and has no vote; `stead role {name} voter` gives it one.");
         }
     }

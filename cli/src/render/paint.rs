@@ -41,9 +41,8 @@ pub(super) fn tone(word: &str) -> Tone {
         "ok" | "agrees" | "free" | "best" | "up" | "served" | "healthy" | "holds" | "next" | "able"
         | "active" | "yes" => Tone::Good,
         "degraded" | "behind" | "cut" | "ailing" | "unknown" | "holding page" | "unsure" | "drained"
-        | "open" | "throttled" | "lower" | "suspects" | "accused" | "flooded" | "shielded" | "blind" => {
-            Tone::Warn
-        }
+        | "probation" | "open" | "throttled" | "lower" | "suspects" | "accused" | "flooded" | "shielded"
+        | "blind" => Tone::Warn,
         "no quorum" | "differs" | "silent" | "lost" | "down" | "vacant" | "contested" | "unable"
         | "no limit" | "cut off" | "missing" | "convicts" => Tone::Bad,
         _ => Tone::Plain,

@@ -53,6 +53,10 @@ pub(super) fn mesh(mesh: &Mesh, quorum: bool) -> (Health, Vec<String>) {
     wrong.extend(drained.map(|node| {
         format!("{} is drained and holds nothing: `stead undrain {}` lets it again.", node.name, node.name)
     }));
+    let proving = mesh.nodes.iter().filter(|node| node.probation_until_unix_ms.is_some());
+    wrong.extend(proving.map(|node| {
+        format!("{} is on probation: it holds nothing and has no vote until that is over.", node.name)
+    }));
     (health, wrong)
 }
 

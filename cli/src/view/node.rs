@@ -28,6 +28,10 @@ pub(super) fn node(agreement: &Agreement<'_>, id: NodeId, heard: &Heard) -> Node
         role: member.map(|m| m.role.as_str()),
         votes: state.is_some_and(|state| state.config.voters.contains(&id)),
         drained: member.is_some_and(|m| m.standing == Standing::Drained),
+        probation_until_unix_ms: member.and_then(|m| match m.standing {
+            Standing::Probation { until_unix_ms, .. } => Some(until_unix_ms),
+            Standing::Active | Standing::Drained => None,
+        }),
         cut_off: state.and_then(|state| super::cases::cut_off(state, id)),
         opinion,
         details,

@@ -108,6 +108,9 @@ fn against(agreement: &Agreement<'_>, member: &Member, spec: &EndpointSpec) -> V
     if member.standing == Standing::Drained {
         reasons.push(format!("is drained: `stead undrain {}` lets it hold again", member.name));
     }
+    if let Standing::Probation { .. } = member.standing {
+        reasons.push(format!("is on probation: `stead undrain {}` ends that", member.name));
+    }
     let Some((age_ms, report)) = agreement.report_of(member.id) else {
         reasons.push("is not reached, and nobody has heard of it since the agents started".into());
         return reasons;

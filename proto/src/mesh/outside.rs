@@ -36,7 +36,8 @@ const COUNTS_FOR: Span = Span::from_ms(30_000);
 const REPORTED_FOR: Span = Span::from_ms(180_000);
 /// After a start, nobody is looked at before this.
 const FIRST_AFTER: Span = Span::from_ms(2_000);
-/// For how long a node has to be unheard whose host shows another key, to be silent.
+/// For how long a host has to show another key while nothing is heard of its agent, for that to be silence: longer than
+/// an upgrade or a boot takes.
 const GONE_AFTER: Span = Span::from_ms(60_000);
 
 /// What was seen, and when to look again.
@@ -50,6 +51,8 @@ pub(super) struct Outside {
 struct Host {
     rhythm: Rhythm,
     key: Option<(Instant, HostKey)>,
+    /// Since when it shows a wrong key while its agent is not heard.
+    alone: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -124,7 +127,7 @@ impl Mesh {
         self.outside.hosts.retain(|node, _| hosts.contains(node));
         self.outside.pages.retain(|name, _| pages.contains(name));
         for node in hosts {
-            self.outside.hosts.entry(node).or_insert_with(|| Host { rhythm: first, key: None });
+            self.outside.hosts.entry(node).or_insert_with(|| Host { rhythm: first, key: None, alone: None });
         }
         for name in pages {
             let shown = || Shown { rhythm: first, by: None, known: false };
@@ -171,12 +174,13 @@ impl Mesh {
     }
 
     fn saw_host_key(&mut self, now: Instant, node: NodeId, key: Option<HostKey>) -> bool {
-        let expected = self.state.host_keys.get(&node);
+        let (expected, heard) = (self.state.host_keys.get(&node), self.hears(now, node));
         let Some(host) = self.outside.hosts.get_mut(&node) else { return false };
         let Some(key) = key else { return false };
         let first = host.key.is_none_or(|(_, before)| before != key);
         host.key = Some((now, key));
         let wrong = expected.is_some_and(|expected| *expected != key);
+        host.alone = if wrong && !heard { host.alone.or(Some(now)) } else { None };
         let counts = host.rhythm.saw(now, wrong, HOST_KEY_EVERY);
         if first {
             self.reporter.hurry();
@@ -199,10 +203,11 @@ impl Mesh {
     /// What speaks against a node that can be seen from outside.
     pub(super) fn sights(&self, now: Instant, node: NodeId) -> Vec<Ground> {
         let mut grounds = Vec::new();
-        if self.outside.hosts.get(&node).is_some_and(|host| host.rhythm.counts(now)) {
+        if let Some(host) = self.outside.hosts.get(&node).filter(|host| host.rhythm.counts(now)) {
             grounds.push(Ground::Probed(Probe::HostKey));
-            let heard = self.heard.get(&node).copied().unwrap_or(self.started);
-            grounds.extend((now.since(heard) >= GONE_AFTER).then_some(Ground::Silence));
+            let gone =
+                host.alone.is_some_and(|since| now.since(since) >= GONE_AFTER) && !self.hears(now, node);
+            grounds.extend(gone.then_some(Ground::Silence));
         }
         let shows_other = |(name, page): (&Name, &Shown)| {
             let by = page.by.filter(|(holder, _)| *holder == node);

@@ -37,6 +37,9 @@ impl State {
                 self.note(index, &matter, &text, closes, unix_ms);
                 Ok(Outcome::Done)
             }
+            Command::EndProbation { node, reports, unix_ms } => {
+                self.end_probation(index, node, &reports, unix_ms)
+            }
             Command::HostKey { node, key, reports } => self.learn_host_key(node, key, &reports),
             Command::Isolate { certificate, unix_ms } => self.isolate_convicted(index, certificate, unix_ms),
             Command::Probe => Ok(Outcome::Done),

@@ -9,7 +9,7 @@ use crate::command::{Outcome, Refusal, no_such_node};
 use crate::id::NodeId;
 use crate::incident::Matter;
 use crate::limits::{ADDRESSES_MAX, FORMER_KEYS_MAX, NODE_ID_JUMP_MAX, NODES_MAX, VOTERS_MAX};
-use crate::roster::{Member, Operator, Role};
+use crate::roster::{Member, Operator, Role, Standing};
 use crate::sign;
 use alloc::format;
 
@@ -23,8 +23,23 @@ impl State {
     ) -> Result<Outcome, Refusal> {
         self.check_newcomer(&member)?;
         self.check_votes(None, member.role)?;
-        let (id, role) = (member.id, member.role.as_str());
-        let text = format!("{} admitted {} as {id}, a {role}", by.name, member.name);
+        let id = member.id;
+        let text = match member.standing {
+            Standing::Probation { then, .. } if member.role == Role::Learner => {
+                format!(
+                    "{} admitted {} as {id}, on probation, then a {}",
+                    by.name,
+                    member.name,
+                    then.as_str()
+                )
+            }
+            Standing::Probation { .. } => {
+                return Err(Refusal::Forbidden(format!("on probation {} is a learner", member.name)));
+            }
+            Standing::Active | Standing::Drained => {
+                format!("{} admitted {} as {id}, a {}", by.name, member.name, member.role.as_str())
+            }
+        };
         self.node_id_max = id;
         self.members.insert(id, member);
         self.roster_index = index;
@@ -45,6 +60,12 @@ impl State {
         }
         self.check_votes(Some(node), role)?;
         let member = self.members.get_mut(&node).ok_or_else(|| no_such_node(node))?;
+        if let Standing::Probation { .. } = member.standing {
+            return Err(Refusal::Forbidden(format!(
+                "{} is on probation: `stead undrain {}` ends it",
+                member.name, member.name
+            )));
+        }
         if member.role != role {
             let text = format!(
                 "{} made {} a {} ({} before)",
@@ -124,7 +145,7 @@ impl State {
     }
 
     /// One that shall vote has to find room among the voters, or it would wait for ever.
-    fn check_votes(&self, node: Option<NodeId>, role: Role) -> Result<(), Refusal> {
+    pub(super) fn check_votes(&self, node: Option<NodeId>, role: Role) -> Result<(), Refusal> {
         let others = self.members.values().filter(|m| Some(m.id) != node && m.role.votes()).count();
         if role.votes() && others >= VOTERS_MAX {
             return Err(Refusal::Forbidden(format!(

@@ -54,8 +54,9 @@ impl State {
             Act::Apply { base, site, text } => self.replace_site(base, *site, text, &operator, unix_ms)?,
             Act::Rollback { base, to } => self.roll_back(base, to, &operator, unix_ms)?,
             Act::Move { endpoint, to } => self.move_to(index, &endpoint, to, &operator, unix_ms)?,
-            Act::Drain { node, drained } => self.set_standing(node, drained)?,
+            Act::Drain { node, drained } => self.set_standing(index, node, drained, &operator, unix_ms)?,
             Act::Admit(member) => self.admit(index, *member, &operator, unix_ms)?,
+            Act::Readmit { old, member } => self.readmit(index, old, *member, &operator, unix_ms)?,
             Act::SetRole { node, role } => self.set_role(index, node, role, &operator, unix_ms)?,
             Act::Remove(node) => self.remove(index, node, &operator, unix_ms)?,
             Act::AcceptHostKey { node, key } => self.accept_host_key(index, node, key, &operator, unix_ms)?,
@@ -144,8 +145,25 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    fn set_standing(&mut self, node: NodeId, drained: bool) -> Result<Outcome, Refusal> {
+    fn set_standing(
+        &mut self,
+        index: u64,
+        node: NodeId,
+        drained: bool,
+        by: &Operator,
+        unix_ms: u64,
+    ) -> Result<Outcome, Refusal> {
         let member = self.members.get_mut(&node).ok_or_else(|| no_such_node(node))?;
+        match member.standing {
+            Standing::Probation { .. } if drained => {
+                return Err(Refusal::Forbidden(format!("{} is on probation: it holds nothing", member.name)));
+            }
+            Standing::Probation { .. } => {
+                let text = format!("{} ended the probation of {}", by.name, member.name);
+                return self.trust_again(index, node, &text, unix_ms);
+            }
+            Standing::Active | Standing::Drained => {}
+        }
         member.standing = if drained { Standing::Drained } else { Standing::Active };
         Ok(Outcome::Done)
     }

@@ -13,13 +13,14 @@ use crate::parts::{self, CLUSTER, UNIX_MS, key, made_of, member, name, public, s
 use crate::sample::{Samples, every};
 use crate::{reports, sites, tribunal};
 
-fn acts() -> [(&'static str, Act); 9] {
+fn acts() -> [(&'static str, Act); 10] {
     every!(Act:
         Apply { base: 1, site: Box::new(sites::site()), text: "[service.http]\nport = 8080\n".into() };
         Rollback { base: 300, to: 2 };
         Move { endpoint: name("www"), to: NodeId(300) };
         Drain { node: NodeId(300), drained: true };
         Admit(Box::new(member()));
+        Readmit { old: NodeId(300), member: Box::new(parts::proving()) };
         SetRole { node: NodeId(300), role: Role::Witness };
         Remove(NodeId(300));
         Isolate { node: NodeId(300), reason: "it mines coins".into() };
@@ -75,7 +76,7 @@ fn note(matter: Matter) -> Command {
     Command::Note { matter, text: "nobody reaches it".into(), closes: true, unix_ms: UNIX_MS }
 }
 
-fn commands() -> [(&'static str, Command); 7] {
+fn commands() -> [(&'static str, Command); 8] {
     let [.., (_, change)] = parts::changes();
     every!(Command:
         Order(signed_order());
@@ -90,6 +91,7 @@ fn commands() -> [(&'static str, Command); 7] {
         Note { matter: Matter::Voters, text: "two voters".into(), closes: false, unix_ms: UNIX_MS };
         Probe;
         Isolate { certificate: tribunal::certificate(), unix_ms: UNIX_MS };
+        EndProbation { node: NodeId(300), reports: reports::signed(), unix_ms: UNIX_MS };
         HostKey { node: NodeId(300), key: HostKey([8; 32]), reports: reports::signed() };
     )
 }

@@ -53,6 +53,12 @@ pub(crate) fn member() -> Member {
     }
 }
 
+/// One that comes back after it was cut off.
+pub(crate) fn proving() -> Member {
+    let standing = Standing::Probation { until_unix_ms: UNIX_MS, then: Role::Voter };
+    Member { role: Role::Learner, standing, ..member() }
+}
+
 pub(crate) fn operator() -> Operator {
     Operator { name: name("ann"), role: OperatorRole::Admin, serial: 1_794_528_000_000_000 }
 }
@@ -130,7 +136,11 @@ pub(crate) fn add(samples: &mut Samples) {
 
     samples.add("roster::Member", member(), command);
     samples.add_all("roster::Role", roles(), command);
-    samples.add_all("roster::Standing", every!(Standing: Active; Drained;), command);
+    samples.add_all(
+        "roster::Standing",
+        every!(Standing: Active; Drained; Probation { until_unix_ms: UNIX_MS, then: Role::Voter };),
+        command,
+    );
     samples.add("roster::Operator", operator(), command);
     samples.add_all("roster::OperatorRole", every!(OperatorRole: Viewer; Caretaker; Admin;), command);
     samples.add("genesis::Genesis", genesis(), command);

@@ -6,6 +6,7 @@ mod alarms;
 mod faults;
 mod judging;
 mod outside;
+mod probation;
 mod roster;
 mod secrets;
 mod snapshots;

@@ -87,6 +87,23 @@ fn a_server_with_another_host_key_and_without_its_agent_is_cut_off() {
 }
 
 #[test]
+fn a_server_whose_keys_were_changed_before_it_boots_is_not_cut_off() {
+    let (mut world, holder) = known(3);
+    world.host_keys.insert(holder, NEW);
+    world.run_ms(100_000);
+    // Nothing answers for three minutes; then its SSH does, and a while later its agent.
+    world.host_keys.remove(&holder);
+    world.crash(holder);
+    world.run_ms(180_000);
+    world.host_keys.insert(holder, NEW);
+    world.run_ms(45_000);
+    world.boot(holder);
+    world.run_ms(120_000);
+    assert_eq!(refused_by(&world, holder), []);
+    assert!(demoted(&world, holder), "for the key that nobody has accepted");
+}
+
+#[test]
 fn a_server_that_is_merely_gone_or_answers_nothing_is_not_cut_off() {
     let (mut world, holder) = known(3);
     world.crash(holder);
