@@ -252,8 +252,9 @@ impl Mesh {
         match message {
             Message::Recall => self.answer_recall(from, out),
             Message::Recalled(memory) => self.take_recalled(from, memory),
-            // Who is demoted gets neither an endpoint nor the lead.
-            Message::Lease(_, lease::Message::Ask { .. }) | Message::Election(_)
+            // Who is demoted gets neither an endpoint nor the lead; what it grants others counts.
+            Message::Lease(_, lease::Message::Ask { .. })
+            | Message::Election(election::Message::Ask { .. })
                 if self.is_demoted(now.at, from) => {}
             Message::Lease(endpoint, message) => self.lease_message(now.at, &endpoint, from, message, out),
             Message::Election(message) => self.election_message(now.at, from, &message, out),

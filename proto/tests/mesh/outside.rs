@@ -142,6 +142,20 @@ fn who_shows_visitors_something_else_than_it_says_is_demoted_and_the_site_served
 }
 
 #[test]
+fn who_is_demoted_does_not_lead_and_helps_another_one_to() {
+    let (mut world, holder) = known(3);
+    world.pages.insert(holder, Page::Other("status 404".into()));
+    world.run_ms(20_000);
+    assert!(demoted(&world, holder));
+    let [dead, left] = others(&world, holder)[..] else { panic!("three nodes") };
+    world.crash(dead);
+    world.leader = None;
+    world.tell_raft();
+    world.run_ms(5_000);
+    assert_eq!(world.leader, Some(left));
+}
+
+#[test]
 fn a_page_that_was_never_right_from_here_says_nothing() {
     let (mut world, holder) = settled(3);
     for node in world.nodes.keys().copied().collect::<Vec<_>>() {
