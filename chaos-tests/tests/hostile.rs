@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use chaos_tests::adversary::member::{self, LIES_MIN, Lie};
-use chaos_tests::adversary::{Night, Role, break_in, evicted, raft, two_faced};
+use chaos_tests::adversary::{Night, Role, break_in, evicted, raft, two_faced, warrant::Warrant};
 use stead::demo::stage::scratch;
 
 /// Two meshes at once would measure one another.
@@ -127,5 +127,19 @@ fn who_kills_the_agent_and_replaces_sshd_is_cut_off_and_a_defaced_page_is_served
         println!("replaced: {replaced:?}");
         assert!(replaced.after.as_ms() <= 150_000 && replaced.wronged == 0, "{replaced:?}");
         assert!(replaced.outage.as_ms() <= 1_000, "{replaced:?}");
+    });
+}
+
+#[test]
+fn who_is_cut_off_is_fenced_by_the_operators_command_though_it_fails_once() {
+    night(3, |night| {
+        let warrant = Warrant::give(night.stage()).unwrap_or_else(|error| panic!("{error:#}"));
+        strike(night, Role::Follower);
+        let (fencing, calls) = warrant.carried_out(night.stage()).unwrap_or_else(|error| panic!("{error:#}"));
+        println!("{fencing:?} {calls:?}");
+        assert_eq!((fencing.attempt, calls.len()), (2, 2), "{calls:?}");
+        let epoch = |call: &String| call.rsplit(' ').next().and_then(|word| word.parse::<u64>().ok());
+        assert!(calls.iter().all(|call| call.starts_with("isolate ")) && epoch(&calls[0]) < epoch(&calls[1]));
+        assert_eq!(epoch(&calls[1]), Some(fencing.epoch));
     });
 }

@@ -10,7 +10,7 @@ mod cases;
 mod doctor;
 mod traffic;
 
-pub use cases::{Accused, Cases, CutOff, Evidence, Testimony, Witness};
+pub use cases::{Accused, Cases, CutOff, Evidence, Fence, Testimony, Witness};
 pub use doctor::{Checkup, Doctor, Part};
 pub use traffic::{
     DetectorSays, InboundFlood, Incoming, OutboundFlood, Outgoing, Syn, TopDestination, Traffic,

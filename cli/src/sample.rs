@@ -302,6 +302,7 @@ fn report(id: u64) -> Report {
         leases: Vec::new(),
         reach: (1..=3).filter(|other| *other != id).map(|other| (NodeId(other), reach(other))).collect(),
         isolated: Vec::new(),
+        fenced: Vec::new(),
         gate: GateSeen { rung: "bpf".into(), slack_ms: 0, shortfalls: Vec::new() },
         unwell: Vec::new(),
         traffic: calm(),

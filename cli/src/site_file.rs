@@ -4,6 +4,7 @@
 //! says comes back as problems, all at once, each with its line.
 
 mod endpoint;
+mod fence;
 mod guard;
 mod service;
 mod write;
@@ -68,6 +69,9 @@ impl SiteFile {
                 site.watch.ssh_port = port;
             }
             table.finish();
+        }
+        if let Some(table) = root.get("fence").and_then(|value| value.table()) {
+            site.fence = fence::read(&table);
         }
         if text.len() > TEXT_BYTES_MAX {
             root.complain("", format!("{} bytes; keep the file below {TEXT_BYTES_MAX}", text.len()));

@@ -65,6 +65,24 @@ pub enum Command {
         /// When it was proposed, in milliseconds since 1970.
         unix_ms: u64,
     },
+    /// Have a node that is cut off fenced, by whoever's turn it is.
+    Fence {
+        /// Which node.
+        node: NodeId,
+        /// Signed reports of most voters: that they have cut it off, and their clocks.
+        reports: Vec<Signed<Report>>,
+        /// When it was proposed, in milliseconds since 1970.
+        unix_ms: u64,
+    },
+    /// What came of that.
+    Fenced {
+        /// Which node.
+        node: NodeId,
+        /// The signed report of whose turn it was.
+        report: Signed<Report>,
+        /// When it was proposed, in milliseconds since 1970.
+        unix_ms: u64,
+    },
     /// The probation of a node is over.
     EndProbation {
         /// Which node.

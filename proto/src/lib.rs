@@ -18,6 +18,7 @@ pub mod config;
 pub mod detect;
 pub mod election;
 pub mod evidence;
+pub mod fence;
 pub mod genesis;
 pub mod guard;
 pub mod health;

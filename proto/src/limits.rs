@@ -35,6 +35,8 @@ pub const INCIDENTS_MAX: usize = 256;
 /// Lines in one incident.
 pub const INCIDENT_LINES_MAX: usize = 32;
 
+/// Ended fence commands in one report.
+pub const FENCED_TOLD_MAX: usize = 2;
 /// Grounds of one testimony.
 pub const GROUNDS_MAX: usize = 9;
 /// Bytes of one testimony; signed, it has to fit a datagram.

@@ -11,6 +11,7 @@ mod chains;
 mod confessions;
 mod duties;
 mod event;
+mod fencing;
 mod finding;
 mod judging;
 mod leases;
@@ -46,6 +47,7 @@ use alloc::{
 };
 use core::net::IpAddr;
 use duties::Duties;
+use fencing::Fences;
 use finding::Findings;
 use judging::Judging;
 use outside::Outside;
@@ -116,6 +118,7 @@ pub struct Mesh {
     reporter: Reporter,
     findings: Findings,
     outside: Outside,
+    fences: Fences,
     judging: Judging,
     duties: Duties,
     stopping: bool,
@@ -157,6 +160,7 @@ impl Mesh {
             reporter: Reporter::new(start.key, start.incarnation),
             findings: Findings::default(),
             outside: Outside::default(),
+            fences: Fences::default(),
             judging,
             duties: Duties::default(),
             stopping: false,
@@ -218,6 +222,7 @@ impl Mesh {
                 self.take_probe(now.at, &endpoint, address, taken);
                 self.reconsider_all(now.at, out);
             }
+            Event::Fenced { node, epoch, failed } => self.take_fenced(node, epoch, failed),
             Event::Saw(sight) => self.take_sight(now.at, sight),
             Event::Proposed { ticket, done } => self.duties.ended(now.at, ticket, done),
             Event::Stop => self.stop(now.at, out),
@@ -289,6 +294,7 @@ impl Mesh {
         self.forget_strangers();
         self.take_unwell(Unwell::AddressTaken, self.probes.any_taken());
         self.keep_watch(now);
+        self.fence_if_it_is_our_turn(out);
         self.match_leases_to_state(now);
         self.cease_what_changed(now, out);
         self.reporter.hurry();

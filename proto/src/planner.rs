@@ -5,6 +5,7 @@
 //! afterwards, orders carry themselves out in `apply`. So a wrong plan costs a little order, not the site.
 
 mod alarms;
+mod fences;
 mod host_keys;
 mod membership;
 mod notes;
@@ -22,6 +23,7 @@ use alloc::vec::Vec;
 pub fn plan(state: &State, inventory: &Inventory, unix_ms: u64) -> Vec<Command> {
     let mut commands = seats::plan(state, inventory, unix_ms);
     commands.extend(membership::plan(state, inventory, unix_ms));
+    commands.extend(fences::plan(state, inventory, unix_ms));
     commands.extend(host_keys::plan(state, inventory));
     commands.extend(probation::plan(state, inventory, unix_ms));
     commands.extend(notes::plan(state, inventory, unix_ms));

@@ -7,6 +7,7 @@
 //! before it in the same incarnation.
 
 use crate::config::Confirmation;
+use crate::fence::Fenced;
 use crate::id::{Name, NodeId};
 use crate::limits::REPORT_FRAME_BYTES_MAX;
 use crate::lookout::TrafficSeen;
@@ -43,6 +44,8 @@ pub struct Report {
     pub reach: Vec<(NodeId, Reach)>,
     /// Whom it has cut off.
     pub isolated: Vec<NodeId>,
+    /// Fence commands that it ran and of which the log does not know yet.
+    pub fenced: Vec<Fenced>,
     /// How its kernel enforces the lease.
     pub gate: GateSeen,
     /// What is wrong with it.

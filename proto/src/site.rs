@@ -3,6 +3,7 @@
 //! These are *checked* types: a [`Site`] that came out of [`Site::check`] without complaint can be served.
 //! Reading files, lines and units is the command line's work.
 
+use crate::fence::FencePolicy;
 use crate::guard::GuardPolicy;
 use crate::id::Name;
 use crate::limits::{COMMAND_BYTES_MAX, ENDPOINTS_MAX, LEASE_MAX, LEASE_MIN, SERVICES_MAX, TEXT_BYTES_MAX};
@@ -30,6 +31,8 @@ pub struct Site {
     pub guard: GuardPolicy,
     /// What the nodes look at in one another.
     pub watch: Watch,
+    /// What may be done to a server that was cut off.
+    pub fence: Option<FencePolicy>,
 }
 
 /// One public address of the site.
@@ -145,6 +148,7 @@ impl Site {
         }
         self.check_overlap(&mut say);
         complaints.extend(self.guard.check());
+        complaints.extend(self.fence.iter().flat_map(FencePolicy::check));
         complaints
     }
 

@@ -4,6 +4,7 @@
 //! entry folds into [`State::digest`], so that two nodes can tell by 32 bytes whether they agree.
 
 mod apply;
+mod fences;
 mod host_keys;
 mod isolations;
 mod members;
@@ -15,6 +16,7 @@ mod voters;
 pub use isolations::{Authority, Isolation};
 
 use crate::config::Config;
+use crate::fence::Fencing;
 use crate::genesis::Genesis;
 use crate::id::{ClusterId, Name, NodeId, PublicKey};
 use crate::incident::Incidents;
@@ -44,6 +46,10 @@ pub struct State {
     pub roster_index: u64,
     /// Those of the nodes that are cut off: nobody counts on them, serves them or believes them.
     pub isolations: BTreeMap<NodeId, Isolation>,
+    /// How far each of those is fenced.
+    pub fences: BTreeMap<NodeId, Fencing>,
+    /// How many nodes were fenced under the warrant of this site.
+    pub fences_spent: u8,
     /// The highest node id that ever was; new ones are above it.
     pub node_id_max: NodeId,
     /// The keys of nodes that were removed, the latest last: none of them is ever admitted again.
@@ -99,6 +105,8 @@ impl State {
             members: genesis.members.iter().map(|m| (m.id, m.clone())).collect(),
             roster_index: 0,
             isolations: BTreeMap::new(),
+            fences: BTreeMap::new(),
+            fences_spent: 0,
             node_id_max: genesis.members.iter().map(|m| m.id).max().unwrap_or_default(),
             former_keys: Vec::new(),
             operators: genesis.operators.clone(),

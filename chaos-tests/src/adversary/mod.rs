@@ -12,6 +12,7 @@ pub mod raft;
 mod role;
 mod row;
 pub mod two_faced;
+pub mod warrant;
 
 pub use malware::{Night, Struck};
 pub use role::Role;

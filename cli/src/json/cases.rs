@@ -54,8 +54,25 @@ pub struct CutOff {
     pub testimonies: Vec<Testimony>,
     /// When it was recorded.
     pub unix_ms: u64,
+    /// How far it is fenced; `null` if nothing was ordered.
+    pub fence: Option<Fence>,
     /// The number of its incident.
     pub incident: u64,
+}
+
+/// How far a node is fenced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fence {
+    /// Who runs or ran the command.
+    pub by: String,
+    /// Which attempt it is.
+    pub attempt: u32,
+    /// The epoch that the command was given.
+    pub epoch: u64,
+    /// `running`, `done` or `failed`.
+    pub state: &'static str,
+    /// Why it failed.
+    pub why: Option<String>,
 }
 
 /// `evidence`: what speaks against a node that was cut off, verified by another path than the nodes took.

@@ -1,7 +1,7 @@
 //! `stead cases`: who is accused of what, and who was cut off.
 
 use super::paint::{Paint, tone};
-use crate::json::{Accused, Cases, CutOff, Evidence, Testimony};
+use crate::json::{Accused, Cases, CutOff, Evidence, Fence, Testimony};
 use crate::words::{ago, harmless, span};
 use std::fmt::Write;
 
@@ -37,9 +37,13 @@ fn cut_off(isolated: &CutOff, paint: Paint, now_unix_ms: u64) -> String {
         let _ = writeln!(text, "  reason: {reason}");
     }
     isolated.testimonies.iter().for_each(|said| text.push_str(&testimony(said, now_unix_ms)));
+    if let Some(Fence { by, attempt, state, why, .. }) = &isolated.fence {
+        let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let _ = writeln!(text, "  fence: {state}, by {by} (attempt {attempt}){why}");
+    }
     let _ = writeln!(
         text,
-        "  To do: look at that server; then `stead remove {node}`, and `stead admit` brings it back under a new key."
+        "  To do: look at that server; once it was set up anew, `stead readmit {node}=ADDRESS --out DIR` brings it back."
     );
     text
 }

@@ -3,8 +3,10 @@
 //! **Invariant.** What is written reads back as the same site.
 
 use super::super::document::ms_text;
+use super::fence::day_text;
 use super::guard::{prefix_text, rate_text};
 use std::fmt::Write;
+use stead_proto::fence::FencePolicy;
 use stead_proto::guard::{Allowed, GuardPolicy};
 use stead_proto::id::Name;
 use stead_proto::service::{Check, Restart, RestartHow, Service};
@@ -27,6 +29,7 @@ pub fn write(site: &Site) -> String {
     let mut lines = Lines::under("[watch]");
     lines.say("ssh_port", site.watch.ssh_port);
     sections.push(lines.0);
+    sections.extend(site.fence.as_ref().map(fence));
     sections.join("\n")
 }
 
@@ -88,6 +91,14 @@ fn endpoint(name: &Name, spec: &EndpointSpec) -> String {
     lines.say("title", quoted(&spec.holding.title));
     lines.say("message", quoted(&spec.holding.message));
     lines.say("retry_after", quoted(&format!("{}s", spec.holding.retry_after_s)));
+    lines.0
+}
+
+fn fence(policy: &FencePolicy) -> String {
+    let mut lines = Lines::under("[fence]");
+    lines.say("exec", list(&policy.command));
+    lines.say("nodes", policy.nodes_max);
+    lines.say("until", quoted(&day_text(policy.until_unix_ms)));
     lines.0
 }
 

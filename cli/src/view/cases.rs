@@ -2,9 +2,10 @@
 
 use super::node_name;
 use crate::agreement::Agreement;
-use crate::json::{Accused, Cases, CutOff, Testimony};
+use crate::json::{Accused, Cases, CutOff, Fence, Testimony};
 use crate::words::harmless;
 use std::collections::{BTreeMap, BTreeSet};
+use stead_proto::fence::Fencing;
 use stead_proto::id::NodeId;
 use stead_proto::state::{Authority, State};
 use stead_proto::tribunal::{self, Sanction};
@@ -33,8 +34,19 @@ pub(crate) fn cut_off(state: &State, node: NodeId) -> Option<CutOff> {
             (by, None, all.iter().map(|testimony| view(testimony, state.name_of(testimony.by))).collect())
         }
     };
+    let fence = state.fences.get(&node).map(|fencing| fence(state, fencing));
     let (node, unix_ms, incident) = (state.name_of(node), isolation.unix_ms, isolation.index);
-    Some(CutOff { node, by, reason, testimonies, unix_ms, incident })
+    Some(CutOff { node, by, reason, testimonies, unix_ms, fence, incident })
+}
+
+fn fence(state: &State, fencing: &Fencing) -> Fence {
+    let (word, why) = match fencing.outcome.as_ref().map(|outcome| &outcome.failed) {
+        None => ("running", None),
+        Some(None) => ("done", None),
+        Some(Some(why)) => ("failed", Some(harmless(why))),
+    };
+    let (by, attempt, epoch) = (state.name_of(fencing.by), fencing.attempt, fencing.epoch);
+    Fence { by, attempt, epoch, state: word, why }
 }
 
 /// What the nodes that answered have open, laid together; who is cut off already is no open case.

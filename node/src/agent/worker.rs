@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use stead_proto::codec;
 use stead_proto::command::{Command, Outcome};
+use stead_proto::fence::FenceOrder;
 use stead_proto::id::NodeId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::memory::{Memories, Memory};
@@ -15,9 +16,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::pages::Pages;
 use crate::consensus::Consensus;
-use crate::outside;
+use crate::{outside, service};
 
 const PROPOSAL_DEADLINE: Duration = Duration::from_secs(2);
+/// How long the fence command may take: providers are slow, and another node tries a little later.
+const FENCE_WITHIN: Duration = Duration::from_secs(60);
 
 /// The hands of the core on the worker runtime.
 pub(super) struct Worker {
@@ -45,6 +48,7 @@ impl Worker {
                 Effect::Propose { ticket, command } => self.propose(ticket, *command),
                 Effect::Campaign => self.campaign(),
                 Effect::Look(look) => self.look(look),
+                Effect::Fence(order) => self.fence(order),
                 Effect::Follow { voters, learners } => {
                     let raw =
                         |ids: std::collections::BTreeSet<NodeId>| ids.into_iter().map(|id| id.0).collect();
@@ -107,6 +111,19 @@ impl Worker {
         let events = self.events.clone();
         tokio::spawn(async move {
             let _ = events.send(Event::Saw(outside::look(look).await)).await;
+        });
+    }
+
+    fn fence(&self, order: FenceOrder) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let FenceOrder { node, epoch, command } = order;
+            tracing::warn!(%node, epoch, ?command, "fencing a node that was cut off");
+            let failed = service::run_to_end(&command, FENCE_WITHIN).await.err();
+            if let Some(why) = &failed {
+                tracing::error!(%node, epoch, why, "the fence command failed");
+            }
+            let _ = events.send(Event::Fenced { node, epoch, failed }).await;
         });
     }
 

@@ -20,7 +20,8 @@ mod runner;
 
 use runner::{Order, Runner};
 use std::collections::BTreeMap;
-use stead_proto::health::Verdict;
+use std::time::Duration;
+use stead_proto::health::{Probed, Verdict};
 use stead_proto::id::Name;
 use stead_proto::limits::SERVICES_MAX;
 use stead_proto::service::{Problem, Service};
@@ -176,4 +177,17 @@ fn now() -> Instant {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let part = |value: i64| u64::try_from(value).expect("time since boot is not negative");
     Instant::from_ns(part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec))
+}
+/// Runs `command` without a shell to its end, and ends it and all that it started after `within`.
+///
+/// # Errors
+/// Why it did not end with status 0, with the last that it said.
+pub(crate) async fn run_to_end(command: &[String], within: Duration) -> Result<(), String> {
+    match tokio::time::timeout(within, exec::run(command)).await {
+        Ok(Ok(Probed::Ok)) => Ok(()),
+        Ok(Ok(Probed::Bad(why))) => Err(why),
+        Ok(Ok(Probed::Refused | Probed::Timeout)) => Err("it did not run".into()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("ended after {} s", within.as_secs())),
+    }
 }

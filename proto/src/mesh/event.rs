@@ -2,6 +2,7 @@
 
 use super::{Conviction, Records};
 use crate::command::Command;
+use crate::fence::FenceOrder;
 use crate::id::{Name, NodeId};
 use crate::lookout::TrafficSeen;
 use crate::memory::{Memories, Memory};
@@ -96,6 +97,15 @@ pub enum Event {
         address: IpAddr,
         /// Who answered, if somebody did; it may be the mesh's own holder.
         taken: Option<String>,
+    },
+    /// An [`Effect::Fence`] has ended.
+    Fenced {
+        /// Whom it was about.
+        node: NodeId,
+        /// Its epoch.
+        epoch: u64,
+        /// Why it failed, if it did.
+        failed: Option<String>,
     },
     /// What an [`Effect::Look`] saw.
     Saw(Sight),
@@ -205,6 +215,8 @@ pub enum Effect {
     },
     /// Let the licence for new outbound connections go on for a while: the core lives.
     License,
+    /// Run the operator's fence command; [`Event::Fenced`] tells what came of it.
+    Fence(FenceOrder),
     /// Look at something from outside; [`Event::Saw`] tells what was seen.
     Look(Look),
     /// Become a candidate for Raft's leadership.

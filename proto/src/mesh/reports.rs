@@ -81,6 +81,7 @@ impl Mesh {
             leases: self.leases_seen(now.at),
             reach: self.reach(now.at),
             isolated: self.judging.outcasts().iter().copied().collect(),
+            fenced: self.fences.told(),
             gate: self.gate.clone(),
             unwell: self.unwell_now(now.at),
             traffic: self.traffic.clone(),
@@ -206,4 +207,5 @@ fn says_other(old: &Report, new: &Report) -> bool {
         || old.traffic.blinded != new.traffic.blinded
         || old.traffic.meddled != new.traffic.meddled
         || old.isolated != new.isolated
+        || old.fenced != new.fenced
 }

@@ -37,6 +37,8 @@ impl State {
                 self.note(index, &matter, &text, closes, unix_ms);
                 Ok(Outcome::Done)
             }
+            Command::Fence { node, reports, unix_ms } => self.order_fencing(index, node, &reports, unix_ms),
+            Command::Fenced { node, report, unix_ms } => self.record_fencing(index, node, &report, unix_ms),
             Command::EndProbation { node, reports, unix_ms } => {
                 self.end_probation(index, node, &reports, unix_ms)
             }

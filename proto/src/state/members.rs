@@ -98,6 +98,7 @@ impl State {
         let member = self.members.remove(&node).ok_or_else(|| no_such_node(node))?;
         self.isolations.remove(&node);
         self.host_keys.remove(&node);
+        self.fences.remove(&node);
         self.roster_index = index;
         self.former_keys.push(member.key);
         let excess = self.former_keys.len().saturating_sub(FORMER_KEYS_MAX);

@@ -87,6 +87,9 @@ impl State {
             return Err(Refusal::Site(first_complaints(complaints)));
         }
         self.drop_plans_that_do_not_fit(&site);
+        if site.fence != self.site.fence {
+            self.fences_spent = 0;
+        }
         let version = newest.saturating_add(1);
         let by = by.name.to_string();
         self.site_history.push(SiteVersion { version, by, unix_ms, text, site: site.clone() });

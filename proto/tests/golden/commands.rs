@@ -76,7 +76,7 @@ fn note(matter: Matter) -> Command {
     Command::Note { matter, text: "nobody reaches it".into(), closes: true, unix_ms: UNIX_MS }
 }
 
-fn commands() -> [(&'static str, Command); 8] {
+fn commands() -> [(&'static str, Command); 10] {
     let [.., (_, change)] = parts::changes();
     every!(Command:
         Order(signed_order());
@@ -91,6 +91,8 @@ fn commands() -> [(&'static str, Command); 8] {
         Note { matter: Matter::Voters, text: "two voters".into(), closes: false, unix_ms: UNIX_MS };
         Probe;
         Isolate { certificate: tribunal::certificate(), unix_ms: UNIX_MS };
+        Fence { node: NodeId(300), reports: reports::signed(), unix_ms: UNIX_MS };
+        Fenced { node: NodeId(300), report: reports::signed().remove(0), unix_ms: UNIX_MS };
         EndProbation { node: NodeId(300), reports: reports::signed(), unix_ms: UNIX_MS };
         HostKey { node: NodeId(300), key: HostKey([8; 32]), reports: reports::signed() };
     )

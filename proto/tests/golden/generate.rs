@@ -10,6 +10,7 @@ use proptest::sample::select;
 use stead_proto::codec;
 use stead_proto::command::{Command, Ground};
 use stead_proto::config::Change;
+use stead_proto::fence::Fenced;
 use stead_proto::id::{Name, NodeId, PublicKey};
 use stead_proto::incident::Matter;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
@@ -68,6 +69,10 @@ fn host_key() -> impl Strategy<Value = HostKey> {
 fn head() -> impl Strategy<Value = Head> {
     (number(), number(), any::<[u8; 32]>())
         .prop_map(|(incarnation, sequence, link)| Head { at: Place { incarnation, sequence }, link })
+}
+
+fn fenced() -> impl Strategy<Value = Fenced> {
+    (node(), number(), of(any::<String>())).prop_map(|(node, epoch, failed)| Fenced { node, epoch, failed })
 }
 
 fn log() -> impl Strategy<Value = LogSeen> {
@@ -183,10 +188,10 @@ fn report() -> impl Strategy<Value = Report> {
         vec(lease(), 0..4),
         vec(reach(), 0..4),
         gate(),
-        (unwell, traffic_seen(), vec(any::<u64>().prop_map(NodeId), 0..4)),
+        (unwell, traffic_seen(), vec(any::<u64>().prop_map(NodeId), 0..4), vec(fenced(), 0..3)),
     )
         .prop_map(
-            |(counters, config, log, services, leases, reach, gate, (unwell, traffic, isolated))| {
+            |(counters, config, log, services, leases, reach, gate, (unwell, traffic, isolated, fenced))| {
                 let (from, incarnation, sequence, previous, unix_ms) = counters;
                 Report {
                     from,
@@ -200,6 +205,7 @@ fn report() -> impl Strategy<Value = Report> {
                     leases,
                     reach,
                     isolated,
+                    fenced,
                     gate,
                     unwell,
                     traffic,

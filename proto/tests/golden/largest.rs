@@ -7,13 +7,14 @@ use std::net::IpAddr;
 use stead_proto::codec;
 use stead_proto::command::{Command, Ground};
 use stead_proto::detect::{Detector, Inbound, Level};
+use stead_proto::fence::Fenced;
 use stead_proto::id::{Name, NodeId};
 use stead_proto::incident::{Incident, Line, Matter};
 use stead_proto::lease::{Message as Lease, Verdict};
 use stead_proto::limits::{
-    COMMAND_FRAME_BYTES_MAX, ENDPOINTS_MAX, FORMER_KEYS_MAX, GROUNDS_MAX, INCIDENT_LINES_MAX, INCIDENTS_MAX,
-    LEASE_FRAME_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX, REPORT_FRAME_BYTES_MAX, SERVICES_MAX, SITE_HISTORY_MAX,
-    SNAPSHOT_BYTES_MAX, TEXT_BYTES_MAX, VOTERS_MAX,
+    COMMAND_FRAME_BYTES_MAX, ENDPOINTS_MAX, FENCED_TOLD_MAX, FORMER_KEYS_MAX, GROUNDS_MAX,
+    INCIDENT_LINES_MAX, INCIDENTS_MAX, LEASE_FRAME_BYTES_MAX, NAME_BYTES_MAX, NODES_MAX,
+    REPORT_FRAME_BYTES_MAX, SERVICES_MAX, SITE_HISTORY_MAX, SNAPSHOT_BYTES_MAX, TEXT_BYTES_MAX, VOTERS_MAX,
 };
 use stead_proto::lookout::{
     Attacked, Flood, InSeen, OutSeen, Posture, QueueSeen, SENDER_BYTES_MAX, SENDERS_MAX, TARGETS_MAX,
@@ -118,6 +119,7 @@ fn report() -> Report {
             NODES_MAX
         ],
         isolated: vec![NODE; NODES_MAX],
+        fenced: vec![Fenced { node: NODE, epoch: u64::MAX, failed: Some(text()) }; FENCED_TOLD_MAX],
         gate: GateSeen { rung: "lifetime".into(), slack_ms: u32::MAX, shortfalls: vec![text(); SHORTFALLS] },
         traffic: traffic(),
         ..reports::full()

@@ -15,7 +15,7 @@ use stead_proto::tribunal::Place;
 
 use crate::parts::{CLUSTER, UNIX_MS, epoch, key, name};
 use crate::sample::{Samples, every};
-use crate::traffic;
+use crate::{sites, traffic};
 
 fn services() -> [(&'static str, ServiceSeen); 4] {
     every!(ServiceSeen:
@@ -80,6 +80,7 @@ fn first() -> Report {
         leases: Vec::new(),
         reach: Vec::new(),
         isolated: Vec::new(),
+        fenced: Vec::new(),
         gate: GateSeen::default(),
         unwell: Vec::new(),
         traffic: TrafficSeen::default(),
@@ -103,6 +104,7 @@ pub(crate) fn full() -> Report {
             (NodeId(3), Reach { heard_ms_ago: 0, rtt_us: 0, head: None, host_key: None }),
         ],
         isolated: vec![NodeId(1), NodeId(300)],
+        fenced: vec![sites::fenced()],
         gate: gate_seen(),
         unwell: unwell().map(|(_, why)| why).into(),
         traffic: traffic::seen(),

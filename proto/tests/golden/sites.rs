@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stead_proto::fence::{FencePolicy, Fenced, Fencing};
+use stead_proto::id::NodeId;
 use stead_proto::limits::COMMAND_FRAME_BYTES_MAX;
 use stead_proto::outside::Watch;
 use stead_proto::service::{Check, Restart, RestartHow, Service, StatusRange};
 use stead_proto::site::{Charter, Complaint, Driver, EndpointSpec, HoldingText, Site};
 
-use crate::parts::name;
+use crate::parts::{UNIX_MS, name};
 use crate::sample::{Samples, every};
 use crate::traffic;
 
@@ -75,6 +77,23 @@ fn charter() -> Charter {
     Charter { demote_after_ms: 600_000, promote_after_ms: 30_000, voters_min: 3, pair: true, isolate: true }
 }
 
+fn fence() -> FencePolicy {
+    FencePolicy {
+        command: vec!["/usr/local/bin/fence".into(), "now".into()],
+        nodes_max: 2,
+        until_unix_ms: UNIX_MS,
+    }
+}
+
+pub(crate) const fn fenced() -> Fenced {
+    Fenced { node: NodeId(300), epoch: 70_000, failed: None }
+}
+
+pub(crate) fn fencing() -> Fencing {
+    let failed = Fenced { failed: Some("status 3".into()), ..fenced() };
+    Fencing { attempt: 2, epoch: 70_000, by: NodeId(3), since_unix_ms: UNIX_MS, outcome: Some(failed) }
+}
+
 const fn watch() -> Watch {
     Watch { ssh_port: 2_222 }
 }
@@ -87,6 +106,7 @@ pub(crate) fn site() -> Site {
         charter: charter(),
         guard: traffic::policy(),
         watch: watch(),
+        fence: Some(fence()),
     }
 }
 
@@ -113,6 +133,9 @@ pub(crate) fn add(samples: &mut Samples) {
         limit,
     );
     samples.add("outside::Watch", watch(), limit);
+    samples.add("fence::FencePolicy", fence(), limit);
+    samples.add("fence::Fencing", fencing(), limit);
+    samples.add("fence::Fenced", fenced(), limit);
     samples.add("site::Site", site(), limit);
     samples.add("site::Site::empty", Site::default(), limit);
 }

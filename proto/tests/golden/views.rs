@@ -43,6 +43,8 @@ fn state() -> State {
         members: genesis.members.into_iter().map(|member| (member.id, member)).collect(),
         roster_index: 251,
         isolations: BTreeMap::from([(NodeId(300), tribunal::isolation())]),
+        fences: BTreeMap::from([(NodeId(300), sites::fencing())]),
+        fences_spent: 1,
         node_id_max: NodeId(301),
         former_keys: vec![public(97), public(96)],
         operators: genesis.operators,

@@ -4,6 +4,7 @@
 
 mod alarms;
 mod faults;
+mod fences;
 mod judging;
 mod outside;
 mod probation;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use stead_proto::codec;
 use stead_proto::command::Command;
+use stead_proto::fence::FenceOrder;
 use stead_proto::genesis::Genesis;
 use stead_proto::id::{ClusterId, Name, NodeId};
 use stead_proto::lease::BootId;
@@ -131,6 +132,11 @@ pub(crate) struct World {
     pub(crate) host_keys: BTreeMap<NodeId, HostKey>,
     /// What a holder shows visitors, if it is not what it should be.
     pub(crate) pages: BTreeMap<NodeId, Page>,
+    /// Fence commands that were run: by whom, and which.
+    pub(crate) fenced: Vec<(NodeId, FenceOrder)>,
+    /// Whose fence commands fail, and who never ends one.
+    pub(crate) fence_fails: BTreeSet<NodeId>,
+    pub(crate) fence_hangs: BTreeSet<NodeId>,
     /// Looks from outside.
     pub(crate) looks: usize,
     /// Whose reports go nowhere.
@@ -163,6 +169,9 @@ impl World {
             host_keys: BTreeMap::new(),
             pages: BTreeMap::new(),
             looks: 0,
+            fenced: Vec::new(),
+            fence_fails: BTreeSet::new(),
+            fence_hangs: BTreeSet::new(),
             mute: BTreeSet::new(),
             two_faced: BTreeMap::new(),
         };
@@ -430,6 +439,19 @@ impl World {
                 self.looks += 1;
                 let seen = self.seen(look);
                 self.push(arrival, id, Event::Saw(seen));
+            }
+            Effect::Fence(order) => {
+                let (node, epoch) = (order.node, order.epoch);
+                self.fenced.push((id, order));
+                let failed =
+                    self.fence_fails.contains(&id).then(|| "status 1: no route to the provider".to_string());
+                if !self.fence_hangs.contains(&id) {
+                    self.push(
+                        self.now.after(Span::from_ms(3_000)),
+                        id,
+                        Event::Fenced { node, epoch, failed },
+                    );
+                }
             }
             Effect::Follow { .. } | Effect::License => {}
             Effect::Admit { term, .. } => self.admitted.push(term),
