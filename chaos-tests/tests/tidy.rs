@@ -48,7 +48,8 @@ const ARROWS: [(&str, &[&str]); 5] = [
     ("chaos-tests", &["stead-proto", "stead-node", "stead-deploy", "stead"]),
 ];
 /// All that `proto` may be built from: encodings, signatures, hashes, errors. Nothing that can wait or look.
-const PROTO_MAY_USE: [&str; 6] = ["serde", "bincode", "ed25519-dalek", "sha2", "thiserror", "zeroize"];
+const PROTO_MAY_USE: [&str; 7] =
+    ["serde", "base64ct", "bincode", "ed25519-dalek", "sha2", "thiserror", "zeroize"];
 
 struct Tidied {
     path: String,

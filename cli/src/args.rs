@@ -1,5 +1,7 @@
 //! The arguments, and their help.
 
+mod values;
+
 use crate::exit::CODES;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use stead_proto::id::{Name, PublicKey};
 use stead_proto::outside::HostKey;
 use stead_proto::roster::{OperatorRole, Role};
+use values::{new_node, new_operator, probation, time};
 
 /// stead keeps a one-person web site standing in its operator's stead.
 #[derive(Debug, Parser)]
@@ -532,42 +535,6 @@ Examples:
     },
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    let ms = crate::document::parse_ms(text).filter(|ms| (50..=3_600_000).contains(ms));
-    ms.map(Duration::from_millis).ok_or_else(|| "write a time from 50ms to 1h, such as 3s".into())
-}
-
-fn probation(text: &str) -> Result<Duration, String> {
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()).filter(|days| *days <= 90);
-    let ms = match days {
-        Some(days) => Some(days * 86_400_000),
-        None => {
-            crate::document::parse_ms(text).map(u64::from).filter(|ms| (60_000..=7_776_000_000).contains(ms))
-        }
-    };
-    ms.map(Duration::from_millis).ok_or_else(|| "write a time from 1m to 90d, such as 24h or 7d".into())
-}
-
-fn new_operator(text: &str) -> Result<(Name, OperatorRole), String> {
-    let (name, role) = text.split_once('=').unwrap_or((text, "admin"));
-    let roles = [OperatorRole::Admin, OperatorRole::Caretaker, OperatorRole::Viewer];
-    let role = roles.into_iter().find(|known| known.as_str() == role);
-    let role = role.ok_or("write admin, caretaker or viewer behind the =")?;
-    Ok((name.parse::<Name>().map_err(|error| error.to_string())?, role))
-}
-
-fn new_node(text: &str) -> Result<(Name, String), String> {
-    let (name, address) = text.split_once('=').ok_or("write NAME=ADDRESS, such as a=10.0.0.1")?;
-    let name = name.parse::<Name>().map_err(|error| error.to_string())?;
-    let address = crate::init::with_port(address);
-    let fits = crate::agent_file::is_host_and_port(&address);
-    if fits {
-        Ok((name, address))
-    } else {
-        Err(format!("{address:?} is no address; write for example 10.0.0.1"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -589,15 +556,6 @@ mod tests {
             }
         }
         visit(&Cli::command());
-    }
-
-    #[test]
-    fn addresses_get_their_port() {
-        let parsed = |text| new_node(text).map(|(_, address)| address);
-        assert_eq!(parsed("a=10.0.0.1").as_deref(), Ok("10.0.0.1:7832"));
-        assert_eq!(parsed("a=fd00::1").as_deref(), Ok("[fd00::1]:7832"));
-        assert_eq!(parsed("a=web1.example.org:99").as_deref(), Ok("web1.example.org:99"));
-        assert!(parsed("a=two words").is_err() && parsed("10.0.0.1").is_err());
     }
 }
 

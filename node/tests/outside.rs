@@ -71,7 +71,7 @@ fn sshd(kind: &str, options: &[&str]) -> Option<Sshd> {
 async fn host_key(at: &[SocketAddr]) -> Option<HostKey> {
     match look(Look::HostKey { node: NODE, at: at.to_vec() }).await {
         Sight::HostKey { node, key } if node == NODE => key,
-        other => panic!("{other:?}"),
+        other @ (Sight::HostKey { .. } | Sight::Page { .. }) => panic!("{other:?}"),
     }
 }
 
@@ -135,7 +135,7 @@ async fn page(at: SocketAddr) -> Page {
     let (expect, path) = (StatusRange { from: 200, to: 299 }, "/".to_owned());
     match look(Look::Page { endpoint, holder, at, path, host: None, expect }).await {
         Sight::Page { holder: seen, page, .. } if seen == holder => page,
-        other => panic!("{other:?}"),
+        other @ (Sight::HostKey { .. } | Sight::Page { .. }) => panic!("{other:?}"),
     }
 }
 

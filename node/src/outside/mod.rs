@@ -1,6 +1,6 @@
 //! Looks at other nodes from outside, as the core wants it: one connection, one answer, within a deadline.
 //!
-//! **Invariant.** What is looked at cannot make a look last longer than [`LOOK_MAX`] or cost more than a few kilobytes.
+//! **Invariant.** What is looked at cannot make a look last longer than five seconds or cost more than a few kilobytes.
 //!
 //! Deliberately absent: what to look at, how often, and what it means (`proto/src/mesh/outside.rs`).
 
