@@ -56,6 +56,7 @@ impl Outbox {
             | Effect::KeepMemories(_)
             | Effect::KeepConvictions(_)
             | Effect::CutOff(_)
+            | Effect::Lead(_)
             | Effect::Fence(_)
             | Effect::Quarantine
             | Effect::Remember(_)

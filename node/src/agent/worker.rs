@@ -48,6 +48,12 @@ impl Worker {
                 Effect::Propose { ticket, command } => self.propose(ticket, *command),
                 Effect::Campaign => self.campaign(),
                 Effect::Look(look) => self.look(look),
+                Effect::Lead(on) => {
+                    if !on {
+                        tracing::warn!("demoted by its peers: if this node leads, it lets another one");
+                    }
+                    self.consensus.lead(on);
+                }
                 Effect::Fence(order) => self.fence(order),
                 Effect::Follow { voters, learners } => {
                     let raw =

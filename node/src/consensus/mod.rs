@@ -312,6 +312,12 @@ impl Consensus {
         self.term_floor.fetch_max(term, Ordering::Relaxed);
     }
 
+    /// If this node leads, whether it says so: a leader without heartbeats is one that the others replace. Entries that are
+    /// proposed here go out all the same.
+    pub fn lead(&self, on: bool) {
+        self.raft.runtime_config().heartbeat(on);
+    }
+
     /// Everything at a glance; cheap.
     #[must_use]
     pub fn status(&self) -> Status {

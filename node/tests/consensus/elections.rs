@@ -144,6 +144,30 @@ async fn who_was_away_over_several_elections_and_who_was_restarted_follow_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_lets_another_one_lead_follows_it_and_leads_again_when_it_may() {
+    let cluster = Cluster::of(3, SMALL).await;
+    cluster.elect(1).await;
+    cluster.write(1, "first").await;
+    cluster.node(1).lead(false);
+    // The followers miss it, and their agents have one of them campaign.
+    until("the next one leads", || {
+        let (node, next) = (cluster.node(2).clone(), cluster.node(2).status());
+        if next.role != Role::Leader {
+            tokio::spawn(async move { node.campaign().await });
+        }
+        next.role == Role::Leader
+    })
+    .await;
+    cluster.write(2, "second").await;
+    cluster.agree().await;
+    assert_eq!(cluster.node(1).status().leader, Some(2));
+    cluster.node(1).lead(true);
+    cluster.succeed(2, 1).await;
+    cluster.write(1, "third").await;
+    cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_missed_a_change_of_all_voters_follows_the_new_ones() {
     let mut cluster = Cluster::of(3, SMALL).await;
     cluster.elect(1).await;

@@ -50,7 +50,8 @@ impl Mesh {
         }
         (self.duties.last, self.duties.due) = (now.at, now.at.after(DUTIES_EVERY));
         self.judge_all(now.at);
-        if !self.raft.leading {
+        // Who is demoted leads no more: what it proposed would keep it in the lead.
+        if !self.raft.leading || self.judging.demotes_me() {
             self.duties.tickets.clear();
             return;
         }

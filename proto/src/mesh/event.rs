@@ -219,6 +219,8 @@ pub enum Effect {
     Fence(FenceOrder),
     /// Look at something from outside; [`Event::Saw`] tells what was seen.
     Look(Look),
+    /// If this node leads: go on, or fall silent as a leader, so that the others elect another one.
+    Lead(bool),
     /// Become a candidate for Raft's leadership.
     Campaign,
     /// Propose a command; tell by [`Event::Proposed`] how it ended.

@@ -145,8 +145,10 @@ fn who_shows_visitors_something_else_than_it_says_is_demoted_and_the_site_served
 fn who_is_demoted_does_not_lead_and_helps_another_one_to() {
     let (mut world, holder) = known(3);
     world.pages.insert(holder, Page::Other("status 404".into()));
+    assert_eq!(world.leader, Some(holder));
     world.run_ms(20_000);
     assert!(demoted(&world, holder));
+    assert!(world.leader.is_some_and(|leader| leader != holder), "it led, and does not any more");
     let [dead, left] = others(&world, holder)[..] else { panic!("three nodes") };
     world.crash(dead);
     world.leader = None;

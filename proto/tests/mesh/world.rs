@@ -453,6 +453,12 @@ impl World {
                     );
                 }
             }
+            Effect::Lead(on) => {
+                if !on && self.leader == Some(id) {
+                    self.leader = None;
+                    self.tell_raft();
+                }
+            }
             Effect::Follow { .. } | Effect::License => {}
             Effect::Admit { term, .. } => self.admitted.push(term),
             Effect::KeepMemories(memories) => self.node(id).memories = memories,

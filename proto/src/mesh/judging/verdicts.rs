@@ -86,6 +86,7 @@ impl Mesh {
         let demoted = self.judging.tribunal.is_demoted(now, self.me);
         if demoted != self.judging.demotes_me {
             self.judging.demotes_me = demoted;
+            out.push(Effect::Lead(!demoted));
             self.reporter.hurry();
             self.reconsider_all(now, out);
         }
