@@ -63,6 +63,10 @@ fn who_was_cut_off_tries_everything_and_stays_out() {
         println!("{comeback:#?}");
         assert!(comeback.tried.iter().all(evicted::Tried::failed), "{comeback:#?}");
         assert!(comeback.outage_ms <= 300, "{comeback:#?}");
+        let out = (0..3).find_map(|i| night.stage().status(i).ok()).unwrap().state.isolations;
+        let honest =
+            (0..3).find(|i| night.stage().player(*i).is_ok_and(|player| !out.contains_key(&player.id)));
+        evicted::rules_come_back(night.stage(), honest.unwrap()).unwrap_or_else(|error| panic!("{error:#}"));
     });
 }
 

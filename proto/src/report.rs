@@ -155,6 +155,8 @@ pub enum Unwell {
     UplinkMissing,
     /// Another host answers for an endpoint's address.
     AddressTaken,
+    /// A node that was cut off is connected, or its key is accepted.
+    OutcastLetIn,
 }
 
 impl Unwell {
@@ -167,6 +169,7 @@ impl Unwell {
             Self::Stalled => "was stopped or starved for a while",
             Self::UplinkMissing => "the uplink is missing or down",
             Self::AddressTaken => "another host answers for an endpoint's address",
+            Self::OutcastLetIn => "a node that was cut off is let in all the same: see the log",
         }
     }
 }

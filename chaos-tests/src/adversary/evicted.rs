@@ -24,6 +24,8 @@ use crate::bad_input::intruder::Intruder;
 const TRIES_FOR: Span = Span::from_ms(2_500);
 /// How far the address is to which it moves.
 const DISTANCE: u8 = 50;
+/// How long an honest host may take to put its rules back.
+const RULES_BACK_WITHIN: Duration = Duration::from_secs(15);
 
 /// What it tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -174,6 +176,26 @@ impl Attempt {
         }
         Ok(tried)
     }
+}
+
+/// Takes the rules against the node that was cut off away on an honest host; whether they come back by themselves.
+///
+/// # Errors
+/// That they do not, with the nodes' logs.
+pub fn rules_come_back(stage: &mut Stage, honest: usize) -> anyhow::Result<()> {
+    let place = stage.player(honest)?.place;
+    let rules = |stage: &Stage| -> anyhow::Result<String> {
+        let list = || Command::new("nft").args(["list", "tables"]).stdin(Stdio::null()).output();
+        Ok(String::from_utf8_lossy(&stage.lab.namespace(place)?.run(list)??.stdout).into_owned())
+    };
+    let listed = rules(stage)?;
+    let table = listed.lines().find(|line| line.contains("stead_outcasts")).context("no rules stand")?;
+    let delete = || Command::new("nft").arg(format!("delete {table}")).stdin(Stdio::null()).status();
+    ensure!(stage.lab.namespace(place)?.run(delete)??.success(), "nft does not delete {table}");
+    ensure!(!rules(stage)?.contains("stead_outcasts"), "they stand still");
+    stage.until("the rules are back", RULES_BACK_WITHIN, |stage| {
+        rules(stage).ok().filter(|rules| rules.contains("stead_outcasts")).map(drop)
+    })
 }
 
 /// Root on a host keeps no rule that its agent made.

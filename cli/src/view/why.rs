@@ -124,7 +124,7 @@ fn against(agreement: &Agreement<'_>, member: &Member, spec: &EndpointSpec) -> V
             Unwell::UplinkMissing | Unwell::AddressTaken | Unwell::Stalled => {
                 reasons.push(format!("is unwell: {}", unwell.as_str()));
             }
-            Unwell::DiskFull | Unwell::StoreFailed => {}
+            Unwell::DiskFull | Unwell::StoreFailed | Unwell::OutcastLetIn => {}
         }
     }
     reasons

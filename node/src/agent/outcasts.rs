@@ -4,33 +4,55 @@
 //! a handshake. Whoever moved to another address still has no accepted key.
 //!
 //! **Invariant.** No address is dropped that somebody else has as well: another node, an endpoint, this machine. The
-//! rules stay when the agent ends; the next one replaces or removes them.
+//! rules stay when the agent ends; the next one replaces or removes them. What a stranger takes away comes back.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use stead_proto::id::NodeId;
+use stead_proto::mesh::Event;
+use stead_proto::report::Unwell;
 use stead_proto::state::State;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use super::owner::tell_unwell;
 use crate::nft;
+use crate::transport::{Directory, Plane, Standing, Transport};
 
-/// Keeps the rules as the core and the state want them, until the core is gone.
+/// How often it is looked whether they are out indeed.
+const AUDIT_EVERY: Duration = Duration::from_secs(10);
+
+/// What the audit asks.
+pub(super) struct Doors {
+    pub(super) transport: Transport,
+    pub(super) directory: Directory,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// Keeps the rules as the core and the state want them, until the core is gone, and looks again and again whether
+/// whoever was cut off is out: a revocation that is only written down is none.
 pub(super) async fn run(
     mut outcasts: watch::Receiver<BTreeSet<NodeId>>,
     mut states: watch::Receiver<Arc<State>>,
     instance: String,
+    doors: Doors,
 ) {
     let table = table(&instance);
-    let mut dropped = None;
+    let (mut dropped, mut audits) = (None, false);
+    let mut audit = tokio::time::interval(AUDIT_EVERY);
     loop {
-        let wanted = addresses(&states.borrow_and_update(), &outcasts.borrow_and_update());
-        if dropped.as_ref() != Some(&wanted) {
+        let (state, out) = (states.borrow_and_update().clone(), outcasts.borrow_and_update().clone());
+        let wanted = addresses(&state, &out);
+        let gone = std::mem::take(&mut audits) && !stands(&table, &wanted).await;
+        if gone || dropped.as_ref() != Some(&wanted) {
             let (name, set) = (table.clone(), wanted.clone());
             let done = tokio::task::spawn_blocking(move || put(&name, &set)).await;
             match done {
                 Ok(Ok(())) => {}
+                // What does not work is said once, not every ten seconds.
+                Ok(Err(_)) if dropped.as_ref() == Some(&wanted) => {}
                 Ok(Err(why)) => tracing::warn!(
                     ?wanted,
                     why,
@@ -44,11 +66,48 @@ pub(super) async fn run(
         let changed = tokio::select! {
             changed = outcasts.changed() => changed,
             changed = states.changed() => changed,
+            _ = audit.tick(), if !out.is_empty() => {
+                audits = true;
+                doors.audit(&state, &out).await;
+                Ok(())
+            }
         };
         if changed.is_err() {
             return std::future::pending().await;
         }
     }
+}
+
+impl Doors {
+    /// Whether the keys of those who are out are refused, and nothing is connected with them any more.
+    async fn audit(&self, state: &State, out: &BTreeSet<NodeId>) {
+        let members = out.iter().filter_map(|node| state.members.get(node));
+        let open: Vec<&str> = members
+            .filter(|member| {
+                let accepted = matches!(self.directory.standing(&member.key), Standing::Accepted(_));
+                let planes = [Plane::Raft, Plane::Report];
+                accepted || planes.iter().any(|plane| self.transport.connections(member.id, *plane) > 0)
+            })
+            .map(|member| member.name.as_str())
+            .collect();
+        if !open.is_empty() {
+            tracing::error!(?open, "cut off, and let in all the same: restart this agent, and report this");
+        }
+        tell_unwell(&self.events, Unwell::OutcastLetIn, !open.is_empty()).await;
+    }
+}
+
+/// Whether the kernel has the rules still; where nft is missing there is nothing to look at.
+async fn stands(table: &str, wanted: &BTreeSet<IpAddr>) -> bool {
+    if wanted.is_empty() {
+        return true;
+    }
+    let (table, wanted) = (table.to_owned(), wanted.clone());
+    let listed = tokio::task::spawn_blocking(move || {
+        let listed = nft::list(&["list", "table", "inet", &table])?;
+        Ok::<bool, String>(wanted.iter().all(|address| listed.contains(&address.to_string())))
+    });
+    listed.await.is_ok_and(|listed| listed.unwrap_or_default())
 }
 
 /// The addresses that only outcasts have.

@@ -224,7 +224,12 @@ pub(super) async fn run(
     tasks.spawn(watching::reload(reload, peer_sender));
     tasks.spawn(hints::run(transport.clone(), peers, hint_states));
     tasks.spawn(watching::raft(consensus.clone(), span(config.election_timeout), event_sender.clone()));
-    tasks.spawn(outcasts::run(outcasts, states.clone(), instance(config, cluster)));
+    let doors = outcasts::Doors {
+        transport: transport.clone(),
+        directory: directory.clone(),
+        events: event_sender.clone(),
+    };
+    tasks.spawn(outcasts::run(outcasts, states.clone(), instance(config, cluster), doors));
     tasks.spawn(watching::state(me, roster, states, directory, hint_sender, services, event_sender.clone()));
     let (memory_sender, newest_memories) = watch::channel(Memories::default());
     tasks.spawn(keeper::run(consensus.clone(), MEMORIES_KEY, newest_memories));

@@ -26,8 +26,8 @@ fn services() -> [(&'static str, ServiceSeen); 4] {
     )
 }
 
-fn unwell() -> [(&'static str, Unwell); 5] {
-    every!(Unwell: DiskFull; StoreFailed; Stalled; UplinkMissing; AddressTaken;)
+fn unwell() -> [(&'static str, Unwell); 6] {
+    every!(Unwell: DiskFull; StoreFailed; Stalled; UplinkMissing; AddressTaken; OutcastLetIn;)
 }
 
 fn config_seen() -> ConfigSeen {
