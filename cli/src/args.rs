@@ -310,7 +310,7 @@ Examples:
 For a server that was set up anew after somebody else had it: never for one that was only cleaned. It gets a new key and
 a new id; what the old ones signed counts no more. On probation it follows, is watched, holds no endpoint and has no
 vote; when the time is over by the clocks of most of the others, it becomes by itself what --role says.
-`stead undrain` ends it sooner. It can be run again at any time, like `stead admit`.
+An admin's `stead undrain` ends it sooner. It can be run again at any time, like `stead admit`.
 
 Examples:
   stead readmit b=10.0.0.2 --out ./b-new

@@ -63,7 +63,7 @@ pub struct Fencing {
     pub epoch: u64,
     /// Who carries it out.
     pub by: NodeId,
-    /// When it was ordered, by the latest clock among those who signed for it, in milliseconds since 1970.
+    /// When it was ordered, by the middle one of the clocks of those who signed for it, in milliseconds since 1970.
     pub since_unix_ms: u64,
     /// What came of it, as its node signed; nothing while it runs.
     pub outcome: Option<Fenced>,

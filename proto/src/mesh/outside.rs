@@ -3,7 +3,7 @@
 //! | look | at | every | counts |
 //! |---|---|---|---|
 //! | host key | each other node | 60 s | another one than the mesh knows, three times in a row |
-//! | page | the holder of each endpoint | 10 s | another answer than expected, three times in a row, while the holder calls it healthy and this node has had the right one from that address before |
+//! | page | the holder of each endpoint | 10 s | another answer than expected, three times in a row, while the holder calls it healthy and this node has had the right one from there |
 //!
 //! What looks wrong is looked at again after two seconds, and every ten once it counts. No answer counts as nothing:
 //! it may be the way.
@@ -16,10 +16,10 @@ use crate::inventory::serves;
 use crate::outside::{HostKey, Look, Page, Sight};
 use crate::plan::Epoch;
 use crate::report::LeaseSeen;
-use crate::service::Check;
+use crate::service::{Check, StatusRange};
 use crate::time::{Instant, Span};
 use crate::tribunal::{Ground, Probe};
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::SocketAddr;
 
 const HOST_KEY_EVERY: Span = Span::from_ms(60_000);
@@ -60,8 +60,20 @@ struct Shown {
     rhythm: Rhythm,
     /// By whom, under which epoch, the wrong page was shown.
     by: Option<(NodeId, Epoch)>,
-    /// Whether this node has ever had the right page from there.
+    /// What is asked for there; nothing before the first look.
+    asked: Option<Question>,
+    /// Whether this node has had the right answer, since it asks that and since a holder was found to give another one: what
+    /// is wrong everywhere is no holder's fault.
     known: bool,
+}
+
+/// What a page is asked for by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Question {
+    at: SocketAddr,
+    path: String,
+    host: Option<String>,
+    expect: StatusRange,
 }
 
 /// When to look, and how often in a row it looked wrong.
@@ -130,7 +142,7 @@ impl Mesh {
             self.outside.hosts.entry(node).or_insert_with(|| Host { rhythm: first, key: None, alone: None });
         }
         for name in pages {
-            let shown = || Shown { rhythm: first, by: None, known: false };
+            let shown = || Shown { rhythm: first, by: None, asked: None, known: false };
             self.outside.pages.entry(name).or_insert_with(shown);
         }
     }
@@ -158,8 +170,11 @@ impl Mesh {
         let pages: Vec<Name> = pages.collect();
         let ssh_port = self.state.site.watch.ssh_port;
         let hosts = hosts.into_iter().map(|node| Look::HostKey { node, at: self.homes(node, ssh_port) });
-        let pages = pages.into_iter().filter_map(|endpoint| self.page_of(endpoint));
-        out.extend(hosts.chain(pages).map(Effect::Look));
+        out.extend(hosts.map(Effect::Look));
+        for endpoint in pages {
+            let look = self.ask_for_page(endpoint);
+            out.extend(look.map(Effect::Look));
+        }
     }
 
     /// What a look saw.
@@ -192,10 +207,11 @@ impl Mesh {
         let calls_it_healthy = self.serves_healthily(endpoint, holder);
         let Some(shown) = self.outside.pages.get_mut(endpoint) else { return false };
         shown.known |= page == Page::AsExpected;
-        let wrong = matches!(page, Page::Other(_)) && calls_it_healthy && shown.known;
         if shown.by != Some(holder) {
+            shown.known &= shown.rhythm.wrong < TIMES || page == Page::AsExpected;
             shown.rhythm.wrong = 0;
         }
+        let wrong = matches!(page, Page::Other(_)) && calls_it_healthy && shown.known;
         shown.by = Some(holder);
         shown.rhythm.saw(now, wrong, PAGE_EVERY)
     }
@@ -226,24 +242,32 @@ impl Mesh {
         })
     }
 
-    /// The page by which the holder of an endpoint is judged: that of a check that goes where visitors go.
-    fn page_of(&self, endpoint: Name) -> Option<Look> {
-        let spec = self.state.site.endpoints.get(&endpoint)?;
+    /// Asks the holder of an endpoint, if there is one, for the page by which it is judged.
+    fn ask_for_page(&mut self, endpoint: Name) -> Option<Look> {
+        let question = self.question(&endpoint)?;
+        let shown = self.outside.pages.get_mut(&endpoint)?;
+        if shown.asked.as_ref() != Some(&question) {
+            (shown.known, shown.rhythm.wrong) = (false, 0);
+            shown.asked = Some(question.clone());
+        }
         let holder = self.peers().find_map(|peer| {
             let report = &self.rows.get(&peer)?.report;
             let lease = report.leases.iter().find(|lease| lease.endpoint == endpoint)?;
             Some((peer, lease.holding?))
         })?;
-        let checks = spec.services.iter().filter_map(|name| self.state.site.services.get(name));
-        checks.into_iter().find_map(|service| match &service.check {
-            Check::Http { port, path, host, expect } if spec.ports.contains(port) => Some(Look::Page {
-                endpoint: endpoint.clone(),
-                holder,
-                at: SocketAddr::new(spec.address, *port),
-                path: path.clone(),
-                host: host.clone(),
-                expect: *expect,
-            }),
+        let Question { at, path, host, expect } = question;
+        Some(Look::Page { endpoint, holder, at, path, host, expect })
+    }
+
+    /// That of a check that goes where visitors go.
+    fn question(&self, endpoint: &Name) -> Option<Question> {
+        let spec = self.state.site.endpoints.get(endpoint)?;
+        let mut checks = spec.services.iter().filter_map(|name| self.state.site.services.get(name));
+        checks.find_map(|service| match &service.check {
+            Check::Http { port, path, host, expect } if spec.ports.contains(port) => {
+                let at = SocketAddr::new(spec.address, *port);
+                Some(Question { at, path: path.clone(), host: host.clone(), expect: *expect })
+            }
             Check::Http { .. } | Check::Tcp { .. } | Check::Exec { .. } => None,
         })
     }

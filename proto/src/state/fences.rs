@@ -43,19 +43,21 @@ impl State {
         if before.is_some_and(|before| before.outcome.is_some() && !failed(before)) {
             return forbid("it is done");
         }
-        let not_before =
-            before.filter(|before| !failed(before)).map_or(0, |before| before.since_unix_ms + ATTEMPT_MS);
+        let running = before.filter(|before| !failed(before));
+        let not_before = running.map_or(0, |before| before.since_unix_ms.saturating_add(ATTEMPT_MS));
         let agrees = |report: &&Report| {
             self.config.voters.contains(&report.from)
                 && report.isolated.contains(&node)
                 && (not_before..policy.until_unix_ms).contains(&report.unix_ms)
         };
-        let clocks: Vec<u64> = reports.into_iter().filter(agrees).map(|report| report.unix_ms).collect();
+        let mut clocks: Vec<u64> = reports.into_iter().filter(agrees).map(|report| report.unix_ms).collect();
         if clocks.len() < self.config.majority() {
             return forbid("most voters do not say that they have cut it off, and that it is time");
         }
         let Some(by) = self.fencer(node, attempt) else { return forbid("nobody is left to do it") };
-        let since_unix_ms = clocks.into_iter().max().unwrap_or_default();
+        // The middle one: no single clock makes the next attempt wait.
+        clocks.sort_unstable();
+        let since_unix_ms = clocks.get((clocks.len() - 1) / 2).copied().unwrap_or_default();
         Ok(Fencing { attempt, epoch: index, by, since_unix_ms, outcome: None })
     }
 

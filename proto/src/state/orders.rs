@@ -7,7 +7,7 @@ use crate::incident::Matter;
 use crate::limits::{COMPLAINTS_MAX, SERIAL_MAX, SITE_HISTORY_MAX};
 use crate::order::{Act, Order};
 use crate::plan::Plan;
-use crate::roster::{Operator, Standing, bounded_text};
+use crate::roster::{Operator, OperatorRole, Standing, bounded_text};
 use crate::sign::Signed;
 use crate::site::{Complaint, Site};
 use alloc::{
@@ -160,6 +160,13 @@ impl State {
         match member.standing {
             Standing::Probation { .. } if drained => {
                 return Err(Refusal::Forbidden(format!("{} is on probation: it holds nothing", member.name)));
+            }
+            Standing::Probation { .. } if by.role < OperatorRole::Admin => {
+                return Err(Refusal::Role {
+                    name: by.name.clone(),
+                    has: by.role.as_str().into(),
+                    needed: OperatorRole::Admin.as_str().into(),
+                });
             }
             Standing::Probation { .. } => {
                 let text = format!("{} ended the probation of {}", by.name, member.name);

@@ -7,6 +7,7 @@ use stead_proto::mesh::Now;
 use stead_proto::order::Act;
 use stead_proto::outside::{HostKey, Page};
 use stead_proto::report::{Reach, Report};
+use stead_proto::service::{Check, StatusRange};
 use stead_proto::sign::Signed;
 use stead_proto::state::{Authority, State};
 
@@ -174,6 +175,42 @@ fn a_page_that_was_never_right_from_here_says_nothing() {
     world.run_ms(120_000);
     assert_eq!(world.holders(), [serves]);
     assert!(!demoted(&world, serves));
+}
+
+#[test]
+fn a_page_that_is_wrong_everywhere_costs_one_node_at_most_and_the_site_nothing() {
+    let (mut world, first) = known(5);
+    for node in world.nodes.keys().copied().collect::<Vec<_>>() {
+        world.pages.insert(node, Page::Other("status 403".into()));
+    }
+    world.run_ms(20_000);
+    let (next, _) = world.until_served(Some(first), 2_000);
+    for _ in 0..30 {
+        world.run_ms(10_000);
+        assert_eq!(world.holders(), [next]);
+    }
+    assert!(!demoted(&world, next));
+    // Once it is right again, it is known again.
+    world.pages.clear();
+    world.run_ms(15_000);
+    world.pages.insert(next, Page::Other("status 404".into()));
+    world.run_ms(20_000);
+    assert!(demoted(&world, next));
+}
+
+#[test]
+fn another_check_begins_anew() {
+    let (mut world, holder) = known(3);
+    let before = state(&world);
+    let mut site = before.site.clone();
+    let service = site.services.values_mut().next().unwrap();
+    let expect = StatusRange { from: 200, to: 299 };
+    service.check = Check::Http { port: 80, path: "/only-from-here".into(), host: None, expect };
+    world.order(Act::Apply { base: before.site_version, site: Box::new(site), text: String::new() });
+    world.pages.insert(holder, Page::Other("status 403".into()));
+    world.run_ms(120_000);
+    assert_eq!(world.holders(), [holder]);
+    assert!(!demoted(&world, holder));
 }
 
 #[test]
