@@ -143,7 +143,8 @@ impl Liar {
             Lie::Impersonate => self.others.iter().map(|(other, _)| *other).find(|other| *other != node),
             Lie::Slander | Lie::Spam => Some(self.id),
         };
-        let sanction = if number.is_multiple_of(2) { Sanction::Isolate } else { Sanction::Demote };
+        // Liars take turns with the numbers: each says both.
+        let sanction = if (number / 2).is_multiple_of(2) { Sanction::Isolate } else { Sanction::Demote };
         let testimony = Testimony {
             subject: Subject { node, key },
             sanction,

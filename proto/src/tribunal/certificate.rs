@@ -40,16 +40,16 @@ pub struct Electorate {
 }
 
 impl Electorate {
-    /// How many have to agree for a sanction.
+    /// How many have to agree for a sanction: always one more than there may be liars, and never one alone.
     #[must_use]
     pub fn threshold(&self, sanction: Sanction) -> usize {
         match sanction {
             Sanction::Isolate => self.voters.len() / 2 + 1,
-            Sanction::Demote => 2,
+            Sanction::Demote => (self.budget() + 1).max(2),
         }
     }
 
-    /// How many may be isolated at once.
+    /// How many may be isolated at once, and how many demoted.
     #[must_use]
     pub fn budget(&self) -> usize {
         self.voters.len().saturating_sub(1) / 2

@@ -462,6 +462,11 @@ impl Tribunal {
             }
             Sanction::Demote => {
                 let new = !self.is_demoted(facts.now, subject.node);
+                let demoted = self.demoted.values().filter(|until| facts.now < **until).count();
+                // So many have to stay that they can lead and serve.
+                if new && self.rules.budget && demoted >= self.electorate.budget() {
+                    return;
+                }
                 self.demoted.insert(subject, facts.now.after(DEMOTED));
                 if !new {
                     return;

@@ -194,3 +194,34 @@ fn who_is_isolated_convicts_nobody_and_is_heard_by_nobody() {
     assert_eq!((1..=4).map(|node| cases(&world, node)).sum::<usize>(), 0);
     assert_eq!(world.log.len(), before);
 }
+
+#[test]
+fn a_pair_of_five_demotes_nobody_and_a_majority_of_five_never_all() {
+    let (mut world, holder) = settled(5);
+    let liars = [4, 5];
+    for round in 0..40 {
+        for victim in 1..=3 {
+            for liar in liars {
+                let words = Testimony { sanction: Sanction::Demote, ..against(&world, victim, liar) };
+                say(&mut world, liar, &words, liar);
+            }
+        }
+        world.run_ms(500);
+        let demoted = (1..=3).filter(|node| {
+            let now = stead_proto::mesh::Now { at: world.now, unix_ms: 0 };
+            let status = world.nodes[&NodeId(*node)].mesh.as_ref().unwrap().status(now, "");
+            status.cases.iter().any(|case| case.demoted)
+        });
+        assert_eq!(demoted.count(), 0, "round {round}");
+    }
+    assert_eq!(world.holders(), [holder]);
+    // Nor do three of five, whom no rule can hold, take the site down: two at most are demoted.
+    for victim in 1..=5 {
+        for liar in (1..=5).filter(|liar| *liar != victim) {
+            let words = Testimony { sanction: Sanction::Demote, ..against(&world, victim, liar) };
+            say(&mut world, liar, &words, liar);
+        }
+    }
+    world.run_ms(5_000);
+    world.until_served(None, 1_000);
+}

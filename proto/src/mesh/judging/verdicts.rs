@@ -65,9 +65,8 @@ impl Mesh {
             let node = subject.node;
             if self.is_demoted(now.at, node) && told(node).is_none() {
                 let name = self.state.name_of(node);
-                let first = format!(
-                    "{name} may neither lead nor serve for now: at least two of its peers ask for it"
-                );
+                let first =
+                    format!("{name} may neither lead nor serve for now: enough of its peers ask for it");
                 notes.push(note(node, first, false));
                 notes.extend(testimonies.map(|testimony| note(node, self.state.sentence(testimony), false)));
             }
