@@ -199,6 +199,8 @@ impl Mesh {
             Event::State(state) => self.take_state(now.at, state, out),
             Event::Raft(facts) => self.take_raft(now.at, facts),
             Event::Reached => self.greet(),
+            // What was on its way when he was demoted.
+            Event::LeaderHeard if self.raft.leader.is_some_and(|l| self.judging.demoted().contains(&l)) => {}
             Event::LeaderHeard => self.election.leader_heard(now.at),
             Event::Service { name, seen } => self.take_service(now.at, name, seen, out),
             Event::Traffic { seen, urgent } => {

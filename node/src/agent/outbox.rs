@@ -56,7 +56,7 @@ impl Outbox {
             | Effect::KeepMemories(_)
             | Effect::KeepConvictions(_)
             | Effect::CutOff(_)
-            | Effect::Lead(_)
+            | Effect::Demoted(_)
             | Effect::Fence(_)
             | Effect::Quarantine
             | Effect::Remember(_)

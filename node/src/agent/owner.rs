@@ -136,7 +136,7 @@ impl Owner {
                 }
                 effect @ (Effect::HoldingPage { .. }
                 | Effect::Look(_)
-                | Effect::Lead(_)
+                | Effect::Demoted(_)
                 | Effect::Fence(_)
                 | Effect::Campaign
                 | Effect::Propose { .. }

@@ -48,11 +48,11 @@ impl Worker {
                 Effect::Propose { ticket, command } => self.propose(ticket, *command),
                 Effect::Campaign => self.campaign(),
                 Effect::Look(look) => self.look(look),
-                Effect::Lead(on) => {
-                    if !on {
-                        tracing::warn!("demoted by its peers: if this node leads, it lets another one");
+                Effect::Demoted(nodes) => {
+                    if !nodes.is_empty() {
+                        tracing::warn!(?nodes, "demoted: nothing is taken from these as leaders for a while");
                     }
-                    self.consensus.lead(on);
+                    self.consensus.demote(nodes.into_iter().map(|node| node.0).collect());
                 }
                 Effect::Fence(order) => self.fence(order),
                 Effect::Follow { voters, learners } => {

@@ -29,6 +29,12 @@ pub enum GateError {
         /// Who sent it.
         from: u64,
     },
+    /// Its peers have demoted it.
+    #[error("node #{leader} is demoted: it may not lead")]
+    Demoted {
+        /// Who leads all the same.
+        leader: u64,
+    },
     /// The term is too far ahead.
     #[error("term {term} is more than {TERM_JUMP_MAX} ahead of ours ({ours})")]
     TermJump {

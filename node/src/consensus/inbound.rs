@@ -12,6 +12,7 @@ use crate::storage::Space;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use openraft::{EffectiveMembership, EmptyNode, Entry, LogId, Snapshot, Vote};
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use stead_proto::codec::{self, CodecError};
 use stead_proto::election::{CertificateError, ElectionCertificate};
@@ -75,6 +76,10 @@ impl Consensus {
         let is_snapshot = matches!(frame_decoded, Frame::Snapshot { .. });
         if !is_snapshot && frame.len() > RAFT_FRAME_BYTES_MAX {
             return Err(CodecError::TooLong { bytes: frame.len(), bytes_max: RAFT_FRAME_BYTES_MAX }.into());
+        }
+        let leads = matches!(frame_decoded, Frame::Append { .. } | Frame::Snapshot { .. });
+        if leads && self.demoted.read().unwrap_or_else(PoisonError::into_inner).contains(&from) {
+            return Err(GateError::Demoted { leader: from }.into());
         }
         let ours = gate::counted_from(self.source.ballot(), self.term_floor.load(Ordering::Relaxed));
         gate::request(from, ours, |ballot| self.elections.is_elected(ballot), &frame_decoded)

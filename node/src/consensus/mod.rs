@@ -170,6 +170,8 @@ pub struct Consensus {
     /// Held by proposals together, and alone by a change of members until it has its place in the log.
     order: Arc<RwLock<()>>,
     appending: tokio::sync::Mutex<()>,
+    /// From whom nothing is taken as a leader.
+    demoted: std::sync::RwLock<BTreeSet<u64>>,
     proposals: Semaphore,
     requests: Semaphore,
 }
@@ -253,6 +255,7 @@ impl Consensus {
             order: Arc::default(),
             appending: tokio::sync::Mutex::default(),
             proposals: Semaphore::new(propose::PROPOSALS_MAX),
+            demoted: std::sync::RwLock::default(),
             requests: Semaphore::new(inbound::REQUESTS_MAX),
         })
     }
@@ -312,10 +315,11 @@ impl Consensus {
         self.term_floor.fetch_max(term, Ordering::Relaxed);
     }
 
-    /// If this node leads, whether it says so: a leader without heartbeats is one that the others replace. Entries that are
-    /// proposed here go out all the same.
-    pub fn lead(&self, on: bool) {
-        self.raft.runtime_config().heartbeat(on);
+    /// Takes nothing from these nodes as leaders until told otherwise, so that others are elected. If this node is among
+    /// them and leads, it falls silent; entries that are proposed here would go out all the same.
+    pub fn demote(&self, nodes: BTreeSet<u64>) {
+        self.raft.runtime_config().heartbeat(!nodes.contains(&self.me));
+        *self.demoted.write().unwrap_or_else(PoisonError::into_inner) = nodes;
     }
 
     /// Everything at a glance; cheap.

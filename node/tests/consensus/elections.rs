@@ -143,28 +143,46 @@ async fn who_was_away_over_several_elections_and_who_was_restarted_follow_again(
     assert_eq!(cluster.ledgers[&5].commands().len(), 7);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_lets_another_one_lead_follows_it_and_leads_again_when_it_may() {
-    let cluster = Cluster::of(3, SMALL).await;
-    cluster.elect(1).await;
-    cluster.write(1, "first").await;
-    cluster.node(1).lead(false);
-    // The followers miss it, and their agents have one of them campaign.
+/// Has node 2 campaign, as its agent would when it misses the leader, until it leads.
+async fn succeeded_by_two(cluster: &Cluster) {
     until("the next one leads", || {
-        let (node, next) = (cluster.node(2).clone(), cluster.node(2).status());
+        let (node, next) = (cluster.node(2), cluster.node(2).status());
         if next.role != Role::Leader {
             tokio::spawn(async move { node.campaign().await });
         }
         next.role == Role::Leader
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_demoted_and_obeys_follows_another_one_and_leads_again_when_it_may() {
+    let cluster = Cluster::of(3, SMALL).await;
+    cluster.elect(1).await;
+    cluster.write(1, "first").await;
+    cluster.node(1).demote(BTreeSet::from([1]));
+    succeeded_by_two(&cluster).await;
     cluster.write(2, "second").await;
     cluster.agree().await;
     assert_eq!(cluster.node(1).status().leader, Some(2));
-    cluster.node(1).lead(true);
+    cluster.node(1).demote(BTreeSet::new());
     cluster.succeed(2, 1).await;
     cluster.write(1, "third").await;
     cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_demoted_and_goes_on_is_not_followed() {
+    let cluster = Cluster::of(3, SMALL).await;
+    cluster.elect(1).await;
+    cluster.write(1, "first").await;
+    for follower in [2, 3] {
+        cluster.node(follower).demote(BTreeSet::from([1]));
+    }
+    succeeded_by_two(&cluster).await;
+    cluster.write(2, "second").await;
+    cluster.agree().await;
+    assert_eq!(cluster.node(1).status().leader, Some(2), "it follows, whatever it wants");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,7 +51,7 @@ impl Mesh {
         (self.duties.last, self.duties.due) = (now.at, now.at.after(DUTIES_EVERY));
         self.judge_all(now.at);
         // Who is demoted leads no more: what it proposed would keep it in the lead.
-        if !self.raft.leading || self.judging.demotes_me() {
+        if !self.raft.leading || self.judging.demoted().contains(&self.me) {
             self.duties.tickets.clear();
             return;
         }

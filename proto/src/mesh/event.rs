@@ -219,8 +219,8 @@ pub enum Effect {
     Fence(FenceOrder),
     /// Look at something from outside; [`Event::Saw`] tells what was seen.
     Look(Look),
-    /// If this node leads: go on, or fall silent as a leader, so that the others elect another one.
-    Lead(bool),
+    /// These may not lead for now: take nothing from them as leaders; if this node is one, fall silent as a leader.
+    Demoted(BTreeSet<NodeId>),
     /// Become a candidate for Raft's leadership.
     Campaign,
     /// Propose a command; tell by [`Event::Proposed`] how it ended.

@@ -37,7 +37,7 @@ impl Mesh {
             |node: &NodeId| self.state.fences.get(node).is_some_and(|fencing| fencing.outcome.is_none());
         self.fences.ended.retain(|node, _| open(node));
         let Some(policy) = &self.state.site.fence else { return };
-        if !self.trusts(self.me) || self.judging.demotes_me() {
+        if !self.trusts(self.me) || self.judging.demoted().contains(&self.me) {
             return;
         }
         for (node, fencing) in

@@ -49,7 +49,8 @@ pub(super) struct Judging {
     kept: BTreeMap<NodeId, Vec<Signed<Report>>>,
     /// Testimonies and exhibits that each session brought, and since when they are counted.
     brought: BTreeMap<NodeId, (Instant, u32)>,
-    demotes_me: bool,
+    /// Who may neither lead nor hold for the time being.
+    demoted: BTreeSet<NodeId>,
     due: Instant,
     told: Instant,
     /// When this node was asked last why it does not report.
@@ -85,7 +86,7 @@ impl Judging {
             outcasts: BTreeSet::new(),
             kept,
             brought: BTreeMap::new(),
-            demotes_me: false,
+            demoted: BTreeSet::new(),
             due: Instant::NEVER,
             told: Instant::ZERO,
             challenged: Instant::ZERO,
@@ -100,9 +101,9 @@ impl Judging {
         &self.outcasts
     }
 
-    /// Whether this node may hold nothing for the time being.
-    pub(super) const fn demotes_me(&self) -> bool {
-        self.demotes_me
+    /// Who may neither lead nor hold for the time being.
+    pub(super) const fn demoted(&self) -> &BTreeSet<NodeId> {
+        &self.demoted
     }
 
     /// The log has come further.
@@ -215,10 +216,10 @@ impl Mesh {
             tribunal.tick(facts, outputs);
         });
         self.tell_again(now.at, out);
-        self.demote_me(now.at, out);
+        self.demote(now.at, out);
         self.cut_off_the_isolated(now.at, out);
         let judging = &self.judging;
-        let busy = judging.demotes_me
+        let busy = !judging.demoted.is_empty()
             || self.finds_anything(now.at)
             || judging.tribunal.cases().next().is_some()
             || self.peers().any(|peer| self.hears(now.at, peer) && !self.has_acted(peer));
@@ -255,7 +256,7 @@ impl Mesh {
                 }
                 Output::Enforce(verdict) if verdict.sanction == Sanction::Demote => {
                     self.judging.due = self.judging.due.min(now.at.after(JUDGE_EVERY));
-                    self.demote_me(now.at, out);
+                    self.demote(now.at, out);
                 }
                 // It is carried out with whatever else is due.
                 Output::Enforce(_) => {}

@@ -181,7 +181,7 @@ impl Mesh {
             .members
             .get(&self.me)
             .is_some_and(|m| m.role.serves() && m.standing == Standing::Active);
-        let may = may && !self.judging.demotes_me() && !self.state.is_isolated(self.me);
+        let may = may && !self.judging.demoted().contains(&self.me) && !self.state.is_isolated(self.me);
         let slack =
             |plan: &crate::plan::Plan| plan.seats.iter().find(|s| s.node == self.me).map(|s| s.slack_ms);
         // A plan that credits this node's gate with more speed than it has must not be acted upon.

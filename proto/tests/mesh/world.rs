@@ -453,8 +453,8 @@ impl World {
                     );
                 }
             }
-            Effect::Lead(on) => {
-                if !on && self.leader == Some(id) {
+            Effect::Demoted(nodes) => {
+                if self.leader.is_some_and(|leader| nodes.contains(&leader)) {
                     self.leader = None;
                     self.tell_raft();
                 }

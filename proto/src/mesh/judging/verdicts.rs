@@ -8,7 +8,7 @@ use crate::id::NodeId;
 use crate::incident::Matter;
 use crate::roster::Member;
 use crate::time::Instant;
-use alloc::{boxed::Box, format, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, format, vec::Vec};
 
 impl Mesh {
     /// Cuts off everybody whose isolation this node has come to know of, by a certificate or by the log.
@@ -81,11 +81,20 @@ impl Mesh {
         notes
     }
 
-    pub(in crate::mesh) fn demote_me(&mut self, now: Instant, out: &mut Vec<Effect>) {
-        let demoted = self.judging.tribunal.is_demoted(now, self.me);
-        if demoted != self.judging.demotes_me {
-            self.judging.demotes_me = demoted;
-            out.push(Effect::Lead(!demoted));
+    pub(in crate::mesh) fn demote(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let all = self.state.members.keys().copied();
+        let demoted: BTreeSet<NodeId> = all.filter(|node| self.is_demoted(now, *node)).collect();
+        if demoted == self.judging.demoted {
+            return;
+        }
+        if self.raft.leader.is_some_and(|leader| demoted.contains(&leader)) {
+            self.election.forsake_leader(now);
+        }
+        let me = |set: &BTreeSet<NodeId>| set.contains(&self.me);
+        let changed = me(&demoted) != me(&self.judging.demoted);
+        self.judging.demoted.clone_from(&demoted);
+        out.push(Effect::Demoted(demoted));
+        if changed {
             self.reporter.hurry();
             self.reconsider_all(now, out);
         }
