@@ -125,9 +125,14 @@ impl Orderer<'_> {
         Committed { index: None, outcome: None }
     }
 
-    /// Above every order of this key that the mesh knows, and the time by custom.
+    /// Above every order of this key that the mesh knows, and the time by custom. Two commands of one millisecond must not
+    /// take each other's order for their own, so chance stands where the microseconds would.
     fn serial(&self, answers: &Answers, now_unix_ms: u64) -> u64 {
-        now_unix_ms.saturating_mul(1_000).max(self.serial_seen(answers).saturating_add(1))
+        let mut chance = [0; 2];
+        let _ = rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty());
+        let microseconds = u64::from(u16::from_le_bytes(chance)) % 1_000;
+        let now = now_unix_ms.saturating_mul(1_000).saturating_add(microseconds);
+        now.max(self.serial_seen(answers).saturating_add(1 + microseconds))
     }
 
     fn serial_seen(&self, answers: &Answers) -> u64 {
@@ -239,8 +244,13 @@ mod tests {
         let way = Way::Socket("/nowhere".into());
         let (cluster, under_way) = (ClusterId([0; 32]), AtomicBool::new(false));
         let orderer = Orderer { way: &way, cluster, operator: &operator, under_way: &under_way };
-        assert_eq!(orderer.serial(&answers, 8_000), 9_000_001);
-        assert_eq!(orderer.serial(&answers, 10_000), 10_000_000);
+        for _ in 0..100 {
+            assert!((9_000_001..9_001_001).contains(&orderer.serial(&answers, 8_000)));
+            assert!((10_000_000..10_001_000).contains(&orderer.serial(&answers, 10_000)));
+        }
+        let all: std::collections::BTreeSet<u64> =
+            (0..20).map(|_| orderer.serial(&answers, 10_000)).collect();
+        assert!(all.len() > 10, "two commands of one millisecond: {all:?}");
     }
 
     /// Submits a drain to an agent that gives these answers to orders, and shows them as carried out from
